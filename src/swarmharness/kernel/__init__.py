@@ -1,0 +1,1 @@
+"""The vocabulary every floor speaks: ids, time, codec, signatures, errors."""

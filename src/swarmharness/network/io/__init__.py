@@ -1,0 +1,1 @@
+"""Asyncio drivers of the network's cores."""

@@ -1,0 +1,1 @@
+"""Skill folders: reading them, running them in a sandbox."""

@@ -1,0 +1,1 @@
+"""Reading skill folders from disk."""

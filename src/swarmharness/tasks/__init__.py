@@ -1,0 +1,1 @@
+"""A task: one wish, its attempts and its end."""
