@@ -1,0 +1,82 @@
+"""Run the test-suite on every supported Python that this machine has, and name the missing ones.
+
+Arguments are handed to pytest: `tools/run_tests.py tests/kernel -k ids`. The first run uses the
+environment that this script runs in; each further version gets an environment of its own under
+`.venvs/`, made from the same lock file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
+LOCK = "requirements/dev.lock"
+
+
+def find_python(version: str) -> str | None:
+    """An interpreter of that version that really runs: on the path, or kept by pyenv."""
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    candidates = [shutil.which(f"python{version}")]
+    candidates += sorted(str(path) for path in kept.glob(f"{version}.*/bin/python{version}"))
+    question = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
+    for candidate in candidates:
+        if candidate is None:
+            continue
+        answer = subprocess.run(
+            [candidate, "-c", question], capture_output=True, text=True, check=False
+        )
+        if answer.returncode == 0 and answer.stdout.strip() == version:
+            return candidate
+    return None
+
+
+def environment_for(version: str, python: str) -> Path:
+    """The environment of one further version, made when it is missing or older than the lock."""
+    target = ROOT / ".venvs" / version
+    ready = target / ".ready"
+    newest_source = max((ROOT / name).stat().st_mtime for name in (LOCK, "pyproject.toml"))
+    if not ready.exists() or ready.stat().st_mtime < newest_source:
+        subprocess.run(
+            [ROOT / "tools/setup.sh", "--python", python, str(target), LOCK], cwd=ROOT, check=True
+        )
+    return target / "bin" / "python"
+
+
+def run_pytest(python: str | Path, arguments: list[str]) -> int:
+    """The exit status; warnings and leftovers of the machine's own Python stay outside."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    environment["PYTHONNOUSERSITE"] = "1"
+    command = [str(python), "-m", "pytest", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+
+
+def main() -> int:
+    """0 when every version passed."""
+    own = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    arguments = sys.argv[1:]
+    results: dict[str, str] = {}
+    failed = False
+    for version in [own, *(v for v in SUPPORTED if v != own)]:
+        python = sys.executable if version == own else find_python(version)
+        if python is None:
+            results[version] = "not on this machine: NOT TESTED"
+            continue
+        print(f"\n── Python {version} ──", flush=True)
+        status = run_pytest(
+            python if version == own else environment_for(version, python), arguments
+        )
+        failed = failed or status != 0
+        results[version] = "passed" if status == 0 else f"FAILED (status {status})"
+    print()
+    for version in SUPPORTED:
+        print(f"Python {version}: {results[version]}")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
