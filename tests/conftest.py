@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
-import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ def _open_descriptors() -> dict[str, str]:
     found = {}
     for entry in Path("/proc/self/fd").iterdir():
         try:
-            found[entry.name] = os.readlink(entry)
+            found[entry.name] = str(entry.readlink())
         except OSError:
             continue
     return {fd: target for fd, target in found.items() if not target.startswith("/proc/")}

@@ -10,8 +10,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "swarmharness"
 IMPURE = frozenset(
-    "asyncio socket ssl threading time datetime random secrets uuid os sqlite3 subprocess "
-    "logging multiprocessing select selectors signal tempfile shutil".split()
+    {
+        *("asyncio", "socket", "ssl", "threading", "multiprocessing", "select", "selectors"),
+        *("time", "datetime", "random", "secrets", "uuid", "signal", "logging"),
+        *("os", "sqlite3", "subprocess", "tempfile", "shutil"),
+    }
 )
 SHELLS = (
     "network/io",
@@ -45,11 +48,10 @@ def impurities(source: str) -> list[str]:
         if isinstance(node, ast.Import):
             found += [a.name for a in node.names if a.name.split(".")[0] in IMPURE]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            if node.module.split(".")[0] in IMPURE:
-                found.append(node.module)
+            found += [node.module] if node.module.split(".")[0] in IMPURE else []
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if node.func.id in {"hash", "id", "open", "input", "print"}:
-                found.append(f"{node.func.id}()")
+            banned = node.func.id in {"hash", "id", "open", "input", "print"}
+            found += [f"{node.func.id}()"] if banned else []
     return found
 
 
@@ -105,7 +107,7 @@ def test_no_swallowed_errors() -> None:
 def test_tracked_files_carry_no_address_of_a_registry_or_a_machine() -> None:
     from pip._internal.models.index import PyPI
 
-    words = [PyPI.netloc, PyPI.file_storage_netloc, "/home/" + "runner"]
+    words = [PyPI.netloc, PyPI.file_storage_domain, "/home/" + "runner"]
     for path in [*_modules(), *(ROOT / "requirements").iterdir(), ROOT / "pyproject.toml"]:
         text = path.read_text()
         assert not [word for word in words if word in text], path
