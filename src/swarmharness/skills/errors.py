@@ -153,3 +153,31 @@ class SandboxUnavailable(SwarmError):
     elsewhere = True
     http_status = 503
     exit_code = ExitCode.REFUSED
+
+
+class BadNetworkRule(SwarmError):
+    """A `network.allow` entry that no connection could mean."""
+
+    code = "skills.network_rule_invalid"
+    blame = Blame.CALLER
+    hint = "Write host:port, *.host:port, or an address literal such as 192.0.2.1:443."
+    exit_code = ExitCode.USAGE
+
+
+class RequirementRefused(SwarmError):
+    """A `requirements` entry that is not a plain package name with version bounds."""
+
+    code = "skills.requirement_invalid"
+    blame = Blame.CALLER
+    hint = 'Write names and versions only, such as "pillow>=12"; no addresses, paths or options.'
+    exit_code = ExitCode.USAGE
+
+
+class EnvironmentFailed(SwarmError):
+    """The skill's own packages could not be installed; `data["output"]` ends with the reason."""
+
+    code = "skills.environment_failed"
+    blame = Blame.SELF
+    hint = "Check the names and versions in requirements, and that the package index answers."
+    elsewhere = True
+    http_status = 503
