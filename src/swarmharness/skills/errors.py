@@ -115,6 +115,16 @@ class SandboxLost(SwarmError):
     elsewhere = True
 
 
+class SandboxStuck(SwarmError):
+    """A sandbox was killed, and is still there."""
+
+    code = "skills.sandbox_stuck"
+    blame = Blame.SELF
+    hint = "The system does not end the process: look at it with `ps`, or restart the machine."
+    elsewhere = True
+    http_status = 503
+
+
 class SandboxProtocolBroken(SwarmError):
     """The sandbox sent what it must never send, and was killed."""
 
@@ -181,3 +191,22 @@ class EnvironmentFailed(SwarmError):
     hint = "Check the names and versions in requirements, and that the package index answers."
     elsewhere = True
     http_status = 503
+
+
+class BadSkillFile(SwarmError):
+    """A file of a skill folder, or what the folder says of itself, cannot be meant that way."""
+
+    code = "skills.folder_invalid"
+    blame = Blame.SELF
+    hint = "Mend the named file; saving it loads the skill again."
+    http_status = 503
+
+
+class BadGrant(SwarmError):
+    """What the operator wrote about a skill cannot be read."""
+
+    code = "skills.grant_invalid"
+    blame = Blame.CALLER
+    hint = "Mend the skill's table in the node's config.toml."
+    http_status = 400
+    exit_code = ExitCode.USAGE
