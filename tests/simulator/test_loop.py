@@ -298,9 +298,9 @@ FORBIDDEN = {
     "name": lambda: socket.getaddrinfo("localhost", 1),
     "child": lambda: subprocess.run(["true"]),
     "sleep": lambda: time.sleep(0),
-    "time": lambda: time.time(),
-    "monotonic": lambda: time.monotonic(),
-    "perf_counter": lambda: time.perf_counter_ns(),
+    "time": lambda: [time.time()],
+    "monotonic": lambda: [time.monotonic()],
+    "perf_counter": lambda: [time.perf_counter_ns()],
     "signal": lambda: signal.signal(signal.SIGUSR1, signal.SIG_DFL),
     "as_completed": lambda: list(asyncio.as_completed([])),
     "loop_signal": lambda: virtual_loop().add_signal_handler(signal.SIGUSR1, int),
@@ -316,14 +316,14 @@ def test_what_cannot_be_repeated_ends_the_run_even_if_swallowed(deed):
     async def main():
         try:
             deed()
-        except Exception as error:
+        except ForbiddenUse as error:
             raised.append(error)
         await asyncio.sleep(1)
         raised.append("went on")
 
     with pytest.raises(ForbiddenUse):
         run_virtual(main())
-    assert [type(error) for error in raised] == [ForbiddenUse]
+    assert len(raised) == 1
 
 
 COROUTINES = {

@@ -3,9 +3,9 @@
 Theory of operation. Two nets, since neither alone is enough. An audit hook sees what the
 interpreter itself reports, however it was imported: new threads, sockets, name look-ups,
 children. Reading a clock is not reported, so the functions of `time` are replaced while the
-loop runs, and so is what older Pythons do not report. What neither can see is `datetime.now` and a clock function that was
-imported by name before the run; the ban on those imports in cores covers the first, and the
-injected `Clock` makes the second needless.
+loop runs, and so is what older Pythons do not report. What neither can see is `datetime.now`
+and a clock function that was imported by name before the run; the ban on those imports in
+cores covers the first, and the injected `Clock` makes the second needless.
 
 An audit hook cannot be removed. It is installed once and does nothing outside a run, and
 nothing on other threads than the one that runs the loop.

@@ -415,7 +415,7 @@ def run_virtual(coro: Coroutine[Any, Any, _T], *, seed: int = 0) -> _T:
         raise RuntimeError("run_virtual cannot be called from a running event loop")
     loop = VirtualLoop(seed)
     random_state = random.getstate()
-    collected_automatically, was_frozen = gc.isenabled(), gc.get_freeze_count() > 0
+    collected_automatically = gc.isenabled()
     random.seed(seed)
     gc.disable()
     gc.freeze()  # what existed before is not this run's garbage
@@ -423,8 +423,7 @@ def run_virtual(coro: Coroutine[Any, Any, _T], *, seed: int = 0) -> _T:
         with guarded(loop.note_fault):
             return loop.run(coro)
     finally:
-        if not was_frozen:
-            gc.unfreeze()
+        gc.unfreeze()
         if collected_automatically:
             gc.enable()
         random.setstate(random_state)
