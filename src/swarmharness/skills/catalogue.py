@@ -126,11 +126,17 @@ class Catalogue(Generic[S]):
             self._published.pop(change.name, None)
 
     def refused(self, skill: S, reason: str) -> None:
-        """This version could not be published after all."""
+        """This version could not be published after all; the folder's published one stays."""
+        before = self._published.get(skill.name)
+        others = [good for good in self._good.values() if good is not skill]
         for folder, good in list(self._good.items()):
-            if good is skill:
-                self.failed(folder, skill.name, reason)
+            if good is not skill:
+                continue
+            self.failed(folder, skill.name, reason)
+            if before is None or any(before is other for other in others):
                 del self._good[folder]
+            else:
+                self._good[folder] = before
 
     def published(self) -> dict[str, S]:
         """What answers calls, by name."""

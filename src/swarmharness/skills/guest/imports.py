@@ -90,7 +90,7 @@ def _is_harnessapi(module: str) -> bool:
 
 def _neighbours(beside: Path, modules: set[str]) -> list[Path]:
     """The first parts of `shared.x` and `skills.shared.x` as they lie beside the folder."""
-    found = []
+    found: list[Path] = []
     for module in sorted(modules):
         parts = module.split(".")
         if parts[0] == beside.name:
