@@ -1,0 +1,90 @@
+import asyncio
+import os
+import subprocess
+import sys
+
+from swarmharness.skills.sandbox.watchdog import MemoryWatchdog, TreeMeter
+
+MIB = 1024 * 1024
+
+
+def _python(code: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def test_the_time_of_reaped_grandchildren_counts() -> None:
+    process = _python(
+        "import os, time\n"
+        "if os.fork() == 0:\n"
+        "    while time.process_time() < 0.25: pass\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "print('ready', flush=True); input()"
+    )
+    try:
+        usage = TreeMeter(process.pid).sample()
+    finally:
+        _end(process)
+    assert usage.cpu_ms >= 240
+    assert usage.processes == 1
+
+
+def test_memory_of_the_whole_tree_is_summed() -> None:
+    process = _python(
+        "import os, sys\n"
+        "reader, writer = os.pipe()\n"
+        "if os.fork() == 0:\n"
+        "    block = b'x' * (40 << 20); os.write(writer, b'.'); sys.stdin.read(); os._exit(0)\n"
+        "os.read(reader, 1)\n"
+        "print('ready', flush=True); sys.stdin.read()"
+    )
+    try:
+        meter = TreeMeter(process.pid)
+        usage = meter.sample()
+        exact_kib = meter.exact_kib()
+    finally:
+        _end(process)
+    assert usage.processes == 2
+    assert usage.rss_kib * 1024 > 40 * MIB
+    assert 40 * MIB < exact_kib * 1024 < usage.rss_kib * 1024, "shared pages are counted once"
+    assert meter.max_rss_kib == usage.rss_kib
+    meter.reset_max()
+    assert meter.max_rss_kib == 0
+
+
+def test_a_process_that_is_gone_uses_nothing_but_keeps_its_time() -> None:
+    process = _python(
+        "import time\nwhile time.process_time() < 0.1: pass\nprint('ready', flush=True); input()"
+    )
+    meter = TreeMeter(process.pid)
+    before = meter.sample()
+    _end(process)
+    after = meter.sample()
+    assert after.cpu_ms == before.cpu_ms > 0
+    assert after.rss_kib == 0
+    assert after.processes == 0
+
+
+async def test_the_alarm_comes_once_and_only_over_the_limit() -> None:
+    loop = asyncio.get_running_loop()
+    breach: asyncio.Future[int] = loop.create_future()
+    block = bytearray(os.urandom(1)) * (64 * MIB)
+    watchdog = MemoryWatchdog(TreeMeter(os.getpid()), breach.set_result, limit_bytes=32 * MIB)
+    quiet: list[int] = []
+    silent = MemoryWatchdog(TreeMeter(os.getpid()), quiet.append, limit_bytes=1 << 40)
+    watchdog.start()
+    silent.start()
+    assert await breach > 32 * 1024
+    silent.stop()
+    assert quiet == []
+    del block
