@@ -34,13 +34,14 @@ async def run(payload):
     try:
         value = models.Input.model_validate(payload)
     except ValidationError as error:
-        return {"refused": [".".join(map(str, e["loc"])) for e in error.errors()]}
+        faults = error.errors()
+        return {
+            "refused": [".".join(map(str, fault["loc"])) for fault in faults],
+            "reasons": [fault["msg"] for fault in faults],
+        }
     if inspect.isasyncgenfunction(handle):
         return {"chunks": [chunk async for chunk in handle(value)]}
-    try:
-        output = await handle(value)
-    except ValueError as error:
-        return {"failed": str(error)}
+    output = await handle(value)
     assert type(output) is models.Output
     return {"output": output.model_dump(mode="json")}
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 
 import pytest
+
+from swarmharness.skills.grants import Grant, missing
+from swarmharness.skills.manifest import parse_manifest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SKILLS = sorted(path.name for path in (EXAMPLES / "skills").iterdir() if path.is_dir())
@@ -27,12 +29,10 @@ def test_the_six_skills_are_there():
 @pytest.mark.parametrize("name", SKILLS)
 def test_a_folder_describes_itself_and_asks_for_no_permission(name):
     folder = EXAMPLES / "skills" / name
-    table = {}
-    if (folder / "skill.toml").exists():
-        table = tomllib.loads((folder / "skill.toml").read_text())
-    assert table.get("skill", {}).get("description") or (folder / "SKILL.md").exists()
-    needs_a_grant = {"network", "env", "state", "mounts", "runtime", "requirements"}
-    assert not needs_a_grant & set(table.get("swarm", {}))
+    manifest = parse_manifest((folder / "skill.toml").read_bytes())
+    assert manifest.skill.get("description") or (folder / "SKILL.md").exists()
+    assert not manifest.warnings
+    assert missing(manifest.request, Grant()) == ()
 
 
 @pytest.mark.parametrize("name", SKILLS)

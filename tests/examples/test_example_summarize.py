@@ -41,7 +41,7 @@ def test_short_and_odd_texts(run_example):
     assert done[0]["output"]["summary"] == "One sentence only"
     assert done[1]["output"]["summary"] == "One. One. One."
     assert done[2]["output"]["source_sentences"] == 3
-    assert done[3] == {"failed": "the text holds no words"}
+    assert done[3] == {"refused": ["text"], "reasons": ["Value error, the text holds no words"]}
     assert done[4]["output"]["source_sentences"] == 1
 
 

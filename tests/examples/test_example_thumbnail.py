@@ -83,7 +83,7 @@ def test_transparent_parts_turn_white_in_jpeg_and_small_pictures_are_not_enlarge
     assert min(decoded(done["output"]).getpixel((2, 2))) > 250
 
 
-def test_bombs_and_non_pictures_fail_with_a_reason(run_example):
+def test_bombs_and_non_pictures_are_refused_before_they_are_unpacked(run_example):
     done = run_example(
         "thumbnail",
         {"image_base64": png_header(6000, 4001)},
@@ -92,21 +92,24 @@ def test_bombs_and_non_pictures_fail_with_a_reason(run_example):
         # PostScript is a format that Pillow knows and this skill does not open.
         {"image_base64": base64.b64encode(b"%!PS-Adobe-3.0 EPSF-3.0\n").decode()},
     )
-    assert "24,000,000 in all are the limit" in done[0]["failed"]
-    assert "too large" in done[1]["failed"]
-    assert done[2]["failed"].startswith("not a picture")
-    assert done[3]["failed"].startswith("not a picture")
+    assert [one["refused"] for one in done] == [["image_base64"]] * 4
+    reasons = [one["reasons"][0] for one in done]
+    assert "24,000,000 in all are the limit" in reasons[0]
+    assert "too large" in reasons[1]
+    assert "not a picture" in reasons[2]
+    assert "not a picture" in reasons[3]
 
 
-def test_bad_input_is_refused_by_the_model(run_example):
+def test_bad_input_is_refused_by_the_model(run_example, data):
+    image = encoded(data / "pictures" / "chart.png")
     done = run_example(
         "thumbnail",
         {"image_base64": "not base64!"},
         {"image_base64": "abc"},
         {"image_base64": "A" * 3_500_004},
-        {"image_base64": "AAAA", "max_width": 4096},
-        {"image_base64": "AAAA", "format": "tiff"},
-        {"image_base64": "AAAA", "quality": 100},
+        {"image_base64": image, "max_width": 4096},
+        {"image_base64": image, "format": "tiff"},
+        {"image_base64": image, "quality": 100},
     )
     assert [one.get("refused") for one in done] == [
         ["image_base64"],

@@ -7,8 +7,6 @@ from .sentences import split_sentences, words_of
 
 async def handle(request: Input) -> Output:
     sentences = split_sentences(request.text)
-    if not sentences:
-        raise ValueError("the text holds no words")
     vectors = sentence_vectors([words_of(sentence) for sentence in sentences])
     scores = centrality(vectors)
     kept = [

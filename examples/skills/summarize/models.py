@@ -1,5 +1,7 @@
 from harnessapi import SkillInput, SkillOutput
-from pydantic import Field
+from pydantic import Field, field_validator
+
+from .sentences import split_sentences
 
 MAX_CHARACTERS = 200_000  # about forty pages; ranking takes well under a second
 
@@ -7,6 +9,13 @@ MAX_CHARACTERS = 200_000  # about forty pages; ranking takes well under a second
 class Input(SkillInput):
     text: str = Field(min_length=1, max_length=MAX_CHARACTERS, description="The text to shorten.")
     sentences: int = Field(3, ge=1, le=50, description="How many sentences to keep.")
+
+    @field_validator("text")
+    @classmethod
+    def _holds_words(cls, value: str) -> str:
+        if not split_sentences(value):
+            raise ValueError("the text holds no words")
+        return value
 
 
 class RankedSentence(SkillOutput):

@@ -3,21 +3,14 @@
 import base64
 import io
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from .models import Input, Output
-
-# A few kilobytes of PNG can unpack to gigabytes. 24 megapixels are a good camera's picture and
-# at most 96 MB of memory. Pillow itself only warns at its limit, hence our own check as well.
-MAX_PIXELS = 24_000_000
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-
-# Decoders are where image libraries break: only those that a thumbnail needs are reachable.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+from .picture import open_picture
 
 
 async def handle(request: Input) -> Output:
-    source = _open(base64.b64decode(request.image_base64))
+    source = open_picture(base64.b64decode(request.image_base64))
     source_format = str(source.format).lower()
     # JPEG can decode at a half, quarter or eighth of its size: less memory, same thumbnail.
     source_size = source.size
@@ -38,22 +31,6 @@ async def handle(request: Input) -> Output:
         source_width=source_size[0],
         source_height=source_size[1],
     )
-
-
-def _open(content: bytes) -> Image.Image:
-    """Only the header is read here; the check comes before any pixel is unpacked."""
-    try:
-        picture = Image.open(io.BytesIO(content), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"the picture is too large: {error}") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"not a picture in one of the formats {', '.join(FORMATS)}") from None
-    if picture.width * picture.height > MAX_PIXELS:
-        raise ValueError(
-            f"the picture has {picture.width} x {picture.height} pixels; "
-            f"{MAX_PIXELS:,} in all are the limit"
-        )
-    return picture
 
 
 def _with_plain_colours(picture: Image.Image, *, opaque: bool) -> Image.Image:

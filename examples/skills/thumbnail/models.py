@@ -5,6 +5,8 @@ from typing import Literal
 from harnessapi import SkillInput, SkillOutput
 from pydantic import Field, field_validator
 
+from .picture import open_picture
+
 MAX_ENCODED = 3_500_000  # characters of base64: 2.6 MB of picture, below a node's input limit
 
 
@@ -19,12 +21,14 @@ class Input(SkillInput):
 
     @field_validator("image_base64")
     @classmethod
-    def _is_base64(cls, value: str) -> str:
+    def _is_a_picture(cls, value: str) -> str:
+        """Refused here, a bad picture is the caller's fault and not the handler's failure."""
         compact = "".join(value.split())  # mail programs and `base64` break the lines
         try:
-            base64.b64decode(compact, validate=True)
+            content = base64.b64decode(compact, validate=True)
         except binascii.Error as error:
             raise ValueError(f"not base64: {error}") from None
+        open_picture(content)
         return compact
 
 
