@@ -142,6 +142,10 @@ class Catalogue(Generic[S]):
         """What answers calls, by name."""
         return dict(self._published)
 
+    def live(self) -> list[S]:
+        """Versions that are published or could be, should an earlier folder go."""
+        return [*self._good.values(), *self._published.values()]
+
     def entries(self) -> list[Entry[S]]:
         """Every folder that has been looked into, in order."""
         winners = self._winners()
