@@ -77,6 +77,8 @@ class SwarmError(Exception):
     hint: str = ""
     elsewhere: ClassVar[bool] = False
     """Whether another executor may succeed where this one failed with this error."""
+    later: ClassVar[bool] = False
+    """Whether the very same node may accept the same request in a moment: it is only full."""
     http_status: ClassVar[int] = 500
     exit_code: ClassVar[int] = ExitCode.FAILED
 

@@ -112,6 +112,7 @@ class LimitExceeded(SwarmError):
     blame = Blame.SELF
     hint = "Wait until running calls have ended, or close connections."
     elsewhere = True
+    later = True
     http_status = 503
     exit_code = ExitCode.REFUSED
 
@@ -123,6 +124,7 @@ class PeerBusy(SwarmError):
     blame = Blame.WORLD
     hint = "Try again in a moment, or add nodes that offer the same."
     elsewhere = True
+    later = True
     http_status = 429
     exit_code = ExitCode.REFUSED
 
@@ -165,3 +167,23 @@ class CallCancelled(SwarmError):
     hint = "Nothing to do: the call was cancelled on request."
     http_status = 499
     exit_code = ExitCode.INTERRUPTED
+
+
+class BulkUnknown(SwarmError):
+    """The ticket names no content that the peer still offers: spent, expired, or never known."""
+
+    code = "network.bulk_unknown"
+    blame = Blame.WORLD
+    hint = "Ask for the content again; a ticket works once and for a limited time."
+    elsewhere = True
+    http_status = 410
+
+
+class BulkCorrupt(SwarmError):
+    """The content that arrived is not the one that the ticket promised."""
+
+    code = "network.bulk_corrupt"
+    blame = Blame.PEER
+    hint = "The other node is broken or lies: take the content from another."
+    elsewhere = True
+    http_status = 502

@@ -140,6 +140,7 @@ class Overloaded(SwarmError):
     blame = Blame.WORLD
     hint = "Try again in a moment, or add nodes that offer the same skill."
     elsewhere = True
+    later = True
     http_status = 429
     exit_code = ExitCode.REFUSED
 
