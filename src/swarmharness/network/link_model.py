@@ -13,6 +13,7 @@ All arithmetic is in integers: a run repeats exactly on every machine.
 from __future__ import annotations
 
 from enum import StrEnum
+from itertools import pairwise
 from typing import final
 
 import msgspec
@@ -106,7 +107,7 @@ class LinkModel:
 
     def cut_of(self, route: tuple[str, ...]) -> Cut | None:
         """The first failure on the way."""
-        for link in zip(route, route[1:], strict=False):
+        for link in pairwise(route):
             if link in self._cuts:
                 return self._cuts[link]
         return None
@@ -137,15 +138,15 @@ class LinkModel:
         The caller asks `cut_of` first: bytes on a cut link have no arrival.
         """
         assert self.cut_of(route) is None
-        for link in zip(route, route[1:], strict=False):
+        for link in pairwise(route):
             now_us = self._cross(now_us, link, size)
         return max(now_us, after_us)
 
     def round_trip_us(self, route: tuple[str, ...]) -> int:
         """Without queueing, jitter and loss."""
         there_and_back = (
-            *zip(route, route[1:], strict=False),
-            *zip(route[1:], route, strict=False),
+            *pairwise(route),
+            *pairwise(route[::-1]),
         )
         return sum(self.profile(*link).latency_us for link in there_and_back)
 
@@ -172,7 +173,7 @@ class LinkModel:
             extra_us += profile.reorder_us
         if profile.loss_ppm:
             packets = max(1, -(-size // PACKET_BYTES))
-            if any([rng.happens(profile.loss_ppm) for _ in range(packets)]):
+            if sum(rng.happens(profile.loss_ppm) for _ in range(packets)):
                 extra_us += profile.retransmit_us
         return extra_us
 
