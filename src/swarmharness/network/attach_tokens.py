@@ -13,9 +13,11 @@ from typing import Generic, NamedTuple, TypeVar, final
 from swarmharness.kernel.ids import NodeId
 from swarmharness.network.errors import LimitExceeded
 
-TOKENS_MAX = 1024  # unused ones of one node; 256 connections opening four streams at once
+TOKENS_MAX = 4096  # unused ones of one node; 256 connections opening sixteen streams at once
+TOKENS_PER_PEER_MAX = 256  # as many as one connection may have streams
 TOKEN_LIFE_US = 15_000_000  # longer than a dial may take
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -33,6 +35,7 @@ class AttachTokens(Generic[T]):
     def __init__(self) -> None:
         self._grants: dict[bytes, _Grant[T]] = {}
         self._at_host: Counter[str] = Counter()
+        self._of_peer: Counter[NodeId] = Counter()
 
     def __len__(self) -> int:
         return len(self._grants)
@@ -44,10 +47,14 @@ class AttachTokens(Generic[T]):
     def issue(self, token: bytes, peer: NodeId, host: str, purpose: T, now_us: int) -> None:
         """Expired tokens make room first."""
         self._drop_expired(now_us)
-        if len(self._grants) >= TOKENS_MAX:
-            raise LimitExceeded(f"{TOKENS_MAX} streams are already waiting to be attached.")
+        if len(self._grants) >= TOKENS_MAX or self._of_peer[peer] >= TOKENS_PER_PEER_MAX:
+            raise LimitExceeded(
+                f"{len(self._grants)} streams are already waiting to be attached, "
+                f"{self._of_peer[peer]} of them for this peer."
+            )
         assert token not in self._grants, "random tokens do not repeat"
         self._at_host[host] += 1
+        self._of_peer[peer] += 1
         self._grants[token] = _Grant(peer, host, now_us + TOKEN_LIFE_US, purpose)
 
     def redeem(self, token: bytes, peer: NodeId, now_us: int) -> T | None:
@@ -64,9 +71,8 @@ class AttachTokens(Generic[T]):
         grant = self._grants.pop(token, None)
         if grant is None:
             return
-        self._at_host[grant.host] -= 1
-        if not self._at_host[grant.host]:
-            del self._at_host[grant.host]
+        _lower(self._at_host, grant.host)
+        _lower(self._of_peer, grant.peer)
 
     def _drop_expired(self, now_us: int) -> None:
         while self._grants:
@@ -74,3 +80,10 @@ class AttachTokens(Generic[T]):
             if grant.expires_us > now_us:
                 return
             self.revoke(token)
+
+
+def _lower(counter: Counter[K], key: K) -> None:
+    """Zeros are dropped: strangers' addresses must not pile up."""
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

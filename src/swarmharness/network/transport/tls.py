@@ -121,7 +121,7 @@ class TlsTransport:
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 channel = await first_to_succeed(
-                    attempts, stagger_ms=self.limits.stagger_ms, lose=TlsChannel.abort
+                    attempts, stagger_ms=self.limits.stagger_ms, lose=_give_up
                 )
         except TimeoutError:
             raise DialTimeout(
@@ -214,9 +214,7 @@ class TlsTransport:
             result = handshake.result
             if result.done() and not result.cancelled():
                 result.exception()  # the caller left; nobody else would look
-            channel.abort()
-            if isinstance(channel.sink, TlsConnection):
-                channel.sink.lost(None)
+            _give_up(channel)
             raise
 
     # Accepting.
@@ -227,7 +225,6 @@ class TlsTransport:
             self._network_id,
             secrets.token_bytes(NONCE_BYTES),
             self._welcome,
-            self._forget_stranger,
         )
         handshake.channel = self._channel(handshake, server_side=True)
         return handshake.channel
@@ -238,7 +235,10 @@ class TlsTransport:
         if isinstance(channel.sink, DialerHandshake):
             return not self._is_over
         host = channel.remote[0]
-        share = self.limits.handshakes_per_ip + self._tokens.promised_to(host)
+        share = min(
+            self.limits.handshakes_per_ip + self._tokens.promised_to(host),
+            self.limits.handshakes_per_ip_max,
+        )
         if (
             self._is_over
             or len(self._strangers) >= self.limits.handshakes_pending
@@ -336,6 +336,13 @@ class TlsTransport:
 
     def _error(self) -> SwarmError:
         return ConnectionLost("This node's TLS transport is closed.")
+
+
+def _give_up(channel: TlsChannel) -> None:
+    """Nobody wants it any more; what it became meanwhile must hear so."""
+    channel.abort()
+    if not isinstance(channel.sink, DialerHandshake):
+        channel.sink.lost(None)
 
 
 def _now_us() -> int:

@@ -111,6 +111,9 @@ class TlsChannel(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername") or ("", 0)
         self.remote = (peer[0], peer[1])
+        if self._is_over:
+            self._transport.abort()
+            return
         if not self._admit(self):
             self._fail(None)
             return
@@ -264,12 +267,16 @@ class TlsChannel(asyncio.BufferedProtocol):
             if size == 0:
                 self._fail(None)
                 return
-            for kind, payload in self._reader.feed(buffers.plain_view[:size]):
-                self.sink.record(kind, payload)
-                if self._is_over:
-                    return
+            self._deliver(buffers.plain_view[:size])
         if self._outgoing.pending:
             self._flush()
+
+    def _deliver(self, plain: memoryview) -> None:
+        """A record may end the channel, or replace the sink for those after it."""
+        for kind, payload in self._reader.feed(plain):
+            if self._is_over:
+                return
+            self.sink.record(kind, payload)
 
     def _flush(self) -> None:
         """TLS has words of its own: handshake, alerts, key updates."""

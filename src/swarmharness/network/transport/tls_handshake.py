@@ -59,13 +59,11 @@ class AcceptorHandshake:
         network_id: NetworkId,
         nonce: bytes,
         admit: Admission,
-        lost: Callable[[TlsChannel], None],
     ) -> None:
         self._key = key
         self._network_id = network_id
         self._nonce = nonce
         self._admit = admit
-        self._lost = lost
         self.channel: TlsChannel
 
     def opened(self) -> None:
@@ -86,8 +84,8 @@ class AcceptorHandshake:
     def writable(self) -> None:
         """Handshake records fit any buffer; nobody waits here."""
 
-    def lost(self, error: Exception | None) -> None:  # noqa: ARG002  strangers come and go
-        self._lost(self.channel)
+    def lost(self, error: Exception | None) -> None:
+        """Strangers come and go; the transport counts their channels."""
 
 
 @final

@@ -19,6 +19,8 @@ class TlsLimits:
     """All peers together: strangers may cost this much memory and no more."""
     handshakes_per_ip: int = 16
     """One stranger's share of them; streams promised to a peer at that address come on top."""
+    handshakes_per_ip_max: int = 128
+    """With those promises: half of all, so that one address never shuts the others out."""
     handshake_bytes: int = 16 * 1024
     """Raw bytes before the proof: a large ClientHello with post-quantum keys has about 2 KiB."""
     connections: int = 256

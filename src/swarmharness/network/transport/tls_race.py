@@ -55,24 +55,37 @@ async def first_to_succeed(
                 return_when=asyncio.FIRST_COMPLETED,
             )
             for task in [task for task in running if task in done]:
-                error = task.exception()
-                if error is None:
+                if task.exception() is None:
                     winner = winner or task
-                    continue
-                running.remove(task)
-                if not isinstance(error, SwarmError):
-                    raise error
-                errors.append(error)
-        if winner is None:
-            raise min(errors, key=_rank)
-        return winner.result()
+                else:
+                    running.remove(task)
+                    errors.append(_foreseen(task.exception()))
     finally:
-        losers = [task for task in running if task is not winner]
-        for task in losers:
-            task.cancel()
-        for result in await asyncio.gather(*losers, return_exceptions=True):
-            if not isinstance(result, BaseException):
-                lose(result)
+        try:
+            await _end([task for task in running if task is not winner], lose)
+        except asyncio.CancelledError:
+            if winner is not None:
+                lose(winner.result())
+            raise
+    if winner is None:
+        raise min(errors, key=_rank)
+    return winner.result()
+
+
+async def _end(losers: Sequence[asyncio.Task[T]], lose: Callable[[T], None]) -> None:
+    for task in losers:
+        task.cancel()
+    for result in await asyncio.gather(*losers, return_exceptions=True):
+        if not isinstance(result, BaseException):
+            lose(result)
+
+
+def _foreseen(error: BaseException | None) -> SwarmError:
+    """Anything but a typed refusal is a bug of ours and goes up as it is."""
+    if isinstance(error, SwarmError):
+        return error
+    assert error is not None
+    raise error
 
 
 def _rank(error: SwarmError) -> int:

@@ -57,7 +57,7 @@ class TlsStream:
         self._send_error: ErrorRecipe | None = None
         self._writer: asyncio.Future[None] | None = None
         self._window = ReceiveWindow(budget)
-        self._chunks: deque[bytes | bytearray] = deque()
+        self._chunks: deque[bytes | bytearray | memoryview] = deque()
         self._receive_ended = False
         self._receive_error: ErrorRecipe | None = None
         self._stopped = False
@@ -209,7 +209,7 @@ class TlsStream:
         chunks = self._chunks
         first = chunks.popleft()
         if len(first) > max_bytes:
-            chunks.appendleft(first[max_bytes:])
+            chunks.appendleft(memoryview(first)[max_bytes:])
             return bytes(first[:max_bytes])
         if not chunks or len(first) + len(chunks[0]) > max_bytes:
             return bytes(first)
