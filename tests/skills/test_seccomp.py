@@ -10,8 +10,10 @@ from swarmharness.skills.sandbox.seccomp import (
     ALLOW,
     ARCHITECTURES,
     DENIED,
+    DENIED_WITHOUT_NAMESPACES,
     ERRNO,
     KILL,
+    NOT_TO_OTHERS,
     Instruction,
     assemble,
     program,
@@ -48,8 +50,8 @@ def run(
             place += if_true if holds else if_false
 
 
-def call(machine: str, name: str, *arguments: int, sockets: bool = True) -> int:
-    steps = program(machine, sockets=sockets)
+def call(machine: str, name: str, *arguments: int, namespaces: bool = True) -> int:
+    steps = program(machine, namespaces=namespaces)
     return run(steps, machine, ARCHITECTURES[machine].numbers[name], *arguments)
 
 
@@ -118,9 +120,32 @@ def test_the_upper_half_of_an_argument_cannot_hide_the_lower(machine: str) -> No
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_without_sockets_only_pairs_are_left(machine: str) -> None:
-    assert call(machine, "socket", 2, 1, sockets=False) == ERRNO | errno.EPERM
-    assert call(machine, "socketpair", 1, 1, sockets=False) == ALLOW
+def test_without_namespaces_only_connected_pairs_are_left(machine: str) -> None:
+    for family in (1, 2, 10):
+        assert call(machine, "socket", family, 1, namespaces=False) == ERRNO | errno.EPERM
+    assert call(machine, "socketpair", 1, 1, namespaces=False) == ALLOW
+    assert call(machine, "socketpair", 1, 5, namespaces=False) == ALLOW
+    assert call(machine, "socketpair", 1, 2, namespaces=False) == ERRNO | errno.EPERM
+    assert call(machine, "socketpair", 2, 1, namespaces=False) == ERRNO | errno.EAFNOSUPPORT
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_without_namespaces_file_names_cannot_be_tampered_with(machine: str) -> None:
+    known = [n for n in DENIED_WITHOUT_NAMESPACES if n in ARCHITECTURES[machine].numbers]
+    assert len(known) > 15
+    for name in known:
+        assert call(machine, name, 1, 1, namespaces=False) == ERRNO | errno.EPERM, name
+        assert call(machine, name, 1, 1) == ALLOW, name
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_limits_and_priority_can_be_lowered_for_oneself_only(machine: str) -> None:
+    for name, argument in NOT_TO_OTHERS.items():
+        other = [0] * argument + [4711]
+        assert call(machine, name, *other) == ERRNO | errno.EPERM, name
+        assert call(machine, name, *([1] * argument), 0) == ALLOW, name
+    assert call(machine, "sched_setaffinity", 4711, namespaces=False) == ERRNO | errno.EPERM
+    assert call(machine, "sched_setaffinity", 0, namespaces=False) == ALLOW
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -151,9 +176,9 @@ def test_an_unknown_machine_runs_nothing() -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("sockets", [True, False])
-def test_the_kernel_takes_the_program(machine: str, sockets: bool) -> None:
-    steps = program(machine, sockets=sockets)
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_the_kernel_takes_the_program(machine: str, namespaces: bool) -> None:
+    steps = program(machine, namespaces=namespaces)
     assert len(steps) < KERNEL_LIMIT
     assert len(assemble(steps)) == 8 * len(steps)
     for place, step in enumerate(steps):

@@ -303,7 +303,7 @@ async def _read_info(descriptor: int) -> bytes:
 
 
 def _tier2_program() -> bytes:
-    return seccomp.assemble(seccomp.program(sockets=False))
+    return seccomp.assemble(seccomp.program(namespaces=False))
 
 
 def _may_mount() -> bool:

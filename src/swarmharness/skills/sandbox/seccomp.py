@@ -11,6 +11,10 @@ any namespace, and only this filter stops it.
 clone3's flags lie behind a pointer. A call made for another architecture (or x32) would be read
 with the wrong table, so it kills the process.
 
+Without namespaces (tier 2) the same user owns the machine, and Landlock governs opening files,
+not what is done to their names: so changing modes, owners, times and attributes goes as well, and
+every socket but a connected pair, since a path socket needs no open either.
+
 Each rule is a comparison followed by its verdict. The order is: architecture, x32, the calls
 whose arguments matter, the plain list, allow.
 """
@@ -40,6 +44,7 @@ _FILE_TYPE_MASK, _CHARACTER_DEVICE, _BLOCK_DEVICE = 0xF000, 0x2000, 0x6000
 _SOCKET_TYPE_MASK = 0xF
 _FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
 _SOCKET_TYPES = (1, 2, 5)  # stream, datagram, seqpacket
+_PAIR_TYPES = (1, 5)  # a datagram pair can be sent elsewhere, a connected one cannot
 _TERMINAL_INJECTION = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX type into the owner's terminal
 
 DENIED = (
@@ -63,6 +68,18 @@ DENIED = (
     # memory that outlives its process and escapes the meters
     *("shmget", "msgget", "semget", "mq_open", "move_pages", "migrate_pages"),
 )
+NOT_TO_OTHERS = {
+    # limits and priorities of another process, by the argument that names it; 0 means oneself
+    **dict.fromkeys(("prlimit64", "sched_setscheduler", "sched_setparam", "sched_setattr"), 0),
+    **dict.fromkeys(("setpriority", "ioprio_set"), 1),
+}
+DENIED_WITHOUT_NAMESPACES = (
+    *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchown", "fchownat"),
+    *("setxattr", "lsetxattr", "fsetxattr", "setxattrat", "file_setattr"),
+    *("removexattr", "lremovexattr", "fremovexattr", "removexattrat"),
+    *("utime", "utimes", "futimesat", "utimensat"),
+    *("socket", "connect", "bind", "listen"),
+)
 MISSING = ("clone3", "memfd_create")
 
 
@@ -80,6 +97,7 @@ _SAME_EVERYWHERE = {
     "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "mount_setattr": 442,
     "open_tree_attr": 467, "quotactl_fd": 443, "memfd_secret": 447, "clone3": 435,
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
+    "fchmodat2": 452, "setxattrat": 463, "removexattrat": 466, "file_setattr": 469,
 }  # fmt: skip
 
 ARCHITECTURES = {
@@ -98,6 +116,12 @@ ARCHITECTURES = {
         "name_to_handle_at": 303, "open_by_handle_at": 304, "clock_adjtime": 305, "setns": 308,
         "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "finit_module": 313,
         "memfd_create": 319, "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323,
+        "connect": 42, "bind": 49, "listen": 50, "chmod": 90, "fchmod": 91, "chown": 92,
+        "fchown": 93, "lchown": 94, "utime": 132, "setpriority": 141, "sched_setparam": 142,
+        "sched_setscheduler": 144, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190,
+        "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "sched_setaffinity": 203,
+        "utimes": 235, "ioprio_set": 251, "fchownat": 260, "futimesat": 261, "fchmodat": 268,
+        "utimensat": 280, "prlimit64": 302, "sched_setattr": 314,
     }),
     "aarch64": Architecture(0xC00000B7, False, _SAME_EVERYWHERE | {  # noqa: FBT003  a table row
         "lookup_dcookie": 18, "ioctl": 29, "mknodat": 33, "umount2": 39, "mount": 40,
@@ -112,6 +136,11 @@ ARCHITECTURES = {
         "name_to_handle_at": 264, "open_by_handle_at": 265, "clock_adjtime": 266, "setns": 268,
         "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "finit_module": 273,
         "memfd_create": 279, "bpf": 280, "userfaultfd": 282, "kexec_file_load": 294,
+        "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15,
+        "fremovexattr": 16, "ioprio_set": 30, "fchmod": 52, "fchmodat": 53, "fchownat": 54,
+        "fchown": 55, "utimensat": 88, "sched_setparam": 118, "sched_setscheduler": 119,
+        "sched_setaffinity": 122, "setpriority": 140, "bind": 200, "listen": 201,
+        "connect": 203, "prlimit64": 261, "sched_setattr": 274,
     }),
 }  # fmt: skip
 
@@ -125,8 +154,8 @@ class Instruction(NamedTuple):
     value: int
 
 
-def program(machine: str | None = None, *, sockets: bool = True) -> list[Instruction]:
-    """The filter for a machine type; without `sockets` (tier 2) even plain ones are refused."""
+def program(machine: str | None = None, *, namespaces: bool = True) -> list[Instruction]:
+    """The filter for a machine type; it is stricter where no namespaces stand around it."""
     name = machine or os.uname().machine
     if name not in ARCHITECTURES:
         raise SandboxUnavailable(
@@ -147,18 +176,24 @@ def program(machine: str | None = None, *, sockets: bool = True) -> list[Instruc
             Instruction(RETURN, 0, 0, KILL),
         ]
     steps += _when(numbers["clone"], _refuse_bits(_NAMESPACE_FLAGS))
-    steps += _when(numbers["socket"], _check_socket() if sockets else [_refuse(errno.EPERM)])
-    steps += _when(numbers["socketpair"], _check_socket())
+    if namespaces:
+        steps += _when(numbers["socket"], _check_socket(_FAMILIES, _SOCKET_TYPES))
+        steps += _when(numbers["socketpair"], _check_socket(_FAMILIES, _SOCKET_TYPES))
+    else:
+        steps += _when(numbers["socketpair"], _check_socket(_FAMILIES[:1], _PAIR_TYPES))
+        steps += _when(numbers["sched_setaffinity"], _refuse_unless_zero(0))
+    for name, argument in NOT_TO_OTHERS.items():
+        steps += _when(numbers[name], _refuse_unless_zero(argument))
     steps += _when(numbers["ioctl"], _refuse_values(1, 0xFFFFFFFF, _TERMINAL_INJECTION))
     devices = (_CHARACTER_DEVICE, _BLOCK_DEVICE)
     if "mknod" in numbers:
         steps += _when(numbers["mknod"], _refuse_values(1, _FILE_TYPE_MASK, devices))
     steps += _when(numbers["mknodat"], _refuse_values(2, _FILE_TYPE_MASK, devices))
-    for missing in MISSING:
-        steps += _when(numbers[missing], [_refuse(errno.ENOSYS)])
-    for denied in DENIED:
-        if denied in numbers:
-            steps += _when(numbers[denied], [_refuse(errno.EPERM)])
+    for name in MISSING:
+        steps += _when(numbers[name], [_refuse(errno.ENOSYS)])
+    for name in DENIED if namespaces else (*DENIED, *DENIED_WITHOUT_NAMESPACES):
+        if name in numbers:
+            steps += _when(numbers[name], [_refuse(errno.EPERM)])
     steps.append(_ALLOW)
     return steps
 
@@ -197,15 +232,23 @@ def _refuse_values(argument: int, mask: int, values: tuple[int, ...]) -> list[In
     return [*steps, _ALLOW]
 
 
-def _check_socket() -> list[Instruction]:
-    steps = [_argument(0)]
-    for left, family in reversed(list(enumerate(reversed(_FAMILIES)))):
-        steps.append(Instruction(JUMP_EQUAL, left + 1, 0, family))
-    steps += [
-        _refuse(errno.EAFNOSUPPORT),
+def _refuse_unless_zero(argument: int) -> list[Instruction]:
+    return [_argument(argument), Instruction(JUMP_EQUAL, 1, 0, 0), _refuse(errno.EPERM), _ALLOW]
+
+
+def _check_socket(families: tuple[int, ...], types: tuple[int, ...]) -> list[Instruction]:
+    return [
+        _argument(0),
+        *_skip_refusal_if_any(families, errno.EAFNOSUPPORT),
         _argument(1),
         Instruction(AND, 0, 0, _SOCKET_TYPE_MASK),
+        *_skip_refusal_if_any(types, errno.EPERM),
+        _ALLOW,
     ]
-    for left, kind in reversed(list(enumerate(reversed(_SOCKET_TYPES)))):
-        steps.append(Instruction(JUMP_EQUAL, left + 1, 0, kind))
-    return [*steps, _refuse(errno.EPERM), _ALLOW]
+
+
+def _skip_refusal_if_any(values: tuple[int, ...], error: int) -> list[Instruction]:
+    """Each match jumps over the comparisons that are left and over the refusal."""
+    left = len(values)
+    jumps = [Instruction(JUMP_EQUAL, left - place, 0, v) for place, v in enumerate(values)]
+    return [*jumps, _refuse(error)]
