@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from swarmharness.kernel.ids import DEVELOPMENT_NETWORK, NetworkId
 from swarmharness.kernel.signing import KeyPair
 from swarmharness.network import records
-from swarmharness.network.address import Address
+from swarmharness.network.address import Address, TransportKind
 from swarmharness.network.client_proof import Challenge
 from swarmharness.network.records import Record, RecordReader
 from swarmharness.network.transport.tls import TlsTransport
@@ -105,10 +105,8 @@ async def raw_client(
         yield RawClient(reader, writer)
     finally:
         writer.transport.abort()
-        try:
+        with suppress(OSError, ssl.SSLError):
             await writer.wait_closed()
-        except (OSError, ssl.SSLError):
-            pass
 
 
 @asynccontextmanager
@@ -120,7 +118,46 @@ async def raw_tcp(
         yield reader, writer
     finally:
         writer.transport.abort()
-        try:
+        with suppress(OSError):
             await writer.wait_closed()
-        except OSError:
-            pass
+
+
+class FakeServer(asyncio.Protocol):
+    """Says one thing to whoever connects, whatever it hears."""
+
+    def __init__(self, words: bytes, open_ones: set[asyncio.BaseTransport]) -> None:
+        self._words = words
+        self._open_ones = open_ones
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._open_ones.add(transport)
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._words:
+            self._transport.write(self._words)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._open_ones.discard(self._transport)
+
+
+@asynccontextmanager
+async def fake_server(
+    words: bytes = b"", *, context: ssl.SSLContext | None = None
+) -> AsyncIterator[Address]:
+    loop = asyncio.get_running_loop()
+    open_ones: set[asyncio.BaseTransport] = set()
+    server = await loop.create_server(
+        lambda: FakeServer(words, open_ones), "127.0.0.1", 0, ssl=context
+    )
+    try:
+        port = server.sockets[0].getsockname()[1]
+        yield Address(TransportKind.TLS, "127.0.0.1", port)
+    finally:
+        server.close()
+        for transport in list(open_ones):
+            transport.abort()  # type: ignore[attr-defined]
+        while open_ones:
+            await asyncio.sleep(0)
+        await server.wait_closed()
