@@ -19,6 +19,7 @@ class MemoryFactory:
     wire_bytes = 0
     large_bytes = 4 * MIB
     connection_cycles = 1000
+    patience_ms = 3_600_000
     hang_s = 7 * 86_400.0
 
     def __init__(self, profile):

@@ -59,6 +59,8 @@ class TransportFactory(Protocol):
     """What sockets of the system hold beside the transport's own buffers, at most."""
     large_bytes: int
     connection_cycles: int
+    patience_ms: int
+    """A dial that is not woken ends by itself after this."""
     hang_s: float
     """After this a test is hanging, not slow."""
 
@@ -509,14 +511,17 @@ class TransportContract:
     async def test_closing_a_transport_wakes_dial_and_accept(self, factory):
         async with two_nodes(factory) as (a, b):
             silent = await factory.silent_address()
+            silence_ms = factory.patience_ms
             waiting = [
-                asyncio.create_task(a.transport.dial(b.node_id, [silent], timeout_ms=20_000)),
+                asyncio.create_task(a.transport.dial(b.node_id, [silent], timeout_ms=silence_ms)),
                 asyncio.create_task(a.transport.accept()),
             ]
             await factory.settle()
             await a.transport.close(drain_ms=0)
-            for task in waiting:
-                assert isinstance(await outcome(task), SwarmError)
+            dialled, accepted = [await outcome(task) for task in waiting]
+            assert isinstance(accepted, ConnectionLost)
+            assert isinstance(dialled, SwarmError)
+            assert not isinstance(dialled, DialTimeout), "it was not woken, its time ran out"
             assert isinstance(await outcome(a.transport.accept()), SwarmError)
             again = a.transport.dial(b.node_id, b.addresses, timeout_ms=1000)
             assert isinstance(await outcome(again), SwarmError)
@@ -566,9 +571,8 @@ class TransportContract:
             floods = [Flood((await stream_between(ours, theirs))[0]) for _ in range(count)]
             for flood in floods:
                 await flood.is_stuck(factory)
-            full = [flood for flood in floods if flood.task.done()]
-            assert full
-            assert {type(flood.task.exception()) for flood in full} == {LimitExceeded}
+            full = [flood for flood in floods if flood.task.done()]  # the others wait
+            assert {type(flood.task.exception()) for flood in full} <= {LimitExceeded}
             assert sum(flood.accepted for flood in floods) <= count * factory.stalled_bytes
             assert sum(flood.accepted for flood in floods) <= 8 * MIB + factory.wire_bytes
             for flood in floods:
