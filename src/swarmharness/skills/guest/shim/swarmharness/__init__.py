@@ -1,0 +1,1 @@
+"""The part of swarmharness that a skill may import inside its sandbox."""
