@@ -13,6 +13,7 @@ import secrets
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import NamedTuple, final
 
 from swarmharness.kernel.errors import SwarmError
@@ -79,6 +80,7 @@ class TlsTransport:
         self._tokens: AttachTokens[_Promise] = AttachTokens()
         self._connections: dict[TlsConnection, Address | None] = {}
         self._arrived: Inbox[TlsConnection] = Inbox()
+        self._patient: set[asyncio.Timeout] = set()
         self._is_over = False
         self._over = asyncio.Event()
         self.refused_strangers = 0
@@ -118,16 +120,14 @@ class TlsTransport:
         if len(self._connections) >= self.limits.connections:
             raise LimitExceeded(f"This node already has {self.limits.connections} connections.")
         attempts = [self._attempt(peer, place) for place in places]
-        try:
-            async with asyncio.timeout(timeout_ms / 1000):
-                channel = await first_to_succeed(
-                    attempts, stagger_ms=self.limits.stagger_ms, lose=_give_up
-                )
-        except TimeoutError:
-            raise DialTimeout(
-                f"{node_id_short(peer)} at {', '.join(map(str, places))}: "
-                f"no answer in {timeout_ms} ms over TCP."
-            ) from None
+        late = (
+            f"{node_id_short(peer)} at {', '.join(map(str, places))}: "
+            f"no answer in {timeout_ms} ms over TCP."
+        )
+        async with self._patience(timeout_ms, late):
+            channel = await first_to_succeed(
+                attempts, stagger_ms=self.limits.stagger_ms, lose=_give_up
+            )
         connection = channel.sink
         assert isinstance(connection, TlsConnection)
         return connection
@@ -149,6 +149,9 @@ class TlsTransport:
             self._arrived.close(self._error)
             for channel in list(self._strangers):
                 channel.abort()
+            now = asyncio.get_running_loop().time()
+            for patience in [one for one in self._patient if not one.expired()]:
+                patience.reschedule(now)
         for connection in list(self._connections):
             await connection.close(CLOSE_GOING_AWAY, "The node is going away.")
         try:
@@ -186,13 +189,23 @@ class TlsTransport:
             connection.bind_own,
             token=token,
         )
+        late = f"{place} took no further channel within {self.limits.attach_ms} ms."
+        async with self._patience(self.limits.attach_ms, late):
+            return await self._connect(handshake, place)
+
+    @asynccontextmanager
+    async def _patience(self, timeout_ms: int, late: str) -> AsyncIterator[None]:
+        """Ends with the time, or with the transport, whichever comes first."""
         try:
-            async with asyncio.timeout(self.limits.attach_ms / 1000):
-                return await self._connect(handshake, place)
+            async with asyncio.timeout(timeout_ms / 1000) as patience:
+                self._patient.add(patience)
+                try:
+                    yield
+                finally:
+                    self._patient.discard(patience)
         except TimeoutError:
-            raise DialTimeout(
-                f"{place} took no further channel within {self.limits.attach_ms} ms."
-            ) from None
+            self._raise_if_over()
+            raise DialTimeout(late) from None
 
     async def _connect(self, handshake: DialerHandshake, place: Address) -> TlsChannel:
         handshake.channel = channel = self._channel(handshake, server_side=False)
