@@ -22,6 +22,7 @@ NetworkId = NewType("NetworkId", bytes)
 NODE_ID_BYTES = 32
 LONG_FORM_LENGTH = 56
 SHORT_FORM_LENGTH = 12
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz234567")
 _CHECKSUM_BYTES = 3
 _SHORT_KEY_BYTES = 5
 
@@ -48,12 +49,10 @@ def parse_node_id(text: str) -> NodeId:
         raise BadIdentifier(
             f"A node id has {LONG_FORM_LENGTH} characters; this text has {len(text)}."
         )
-    try:
-        raw = base64.b32decode(text.upper())
-    except ValueError:
-        raise BadIdentifier(
-            "A node id has only the letters a to z and the digits 2 to 7."
-        ) from None
+    # Not left to the decoder: it takes padding, and letters whose capital is a base32 letter.
+    if not text.isascii() or not _LETTERS.issuperset(text.lower()):
+        raise BadIdentifier("A node id has only the letters a to z and the digits 2 to 7.")
+    raw = base64.b32decode(text.upper())
     node_id = NodeId(raw[:NODE_ID_BYTES])
     if hashlib.sha256(node_id).digest()[:_CHECKSUM_BYTES] != raw[NODE_ID_BYTES:]:
         raise BadIdentifier("The checksum of this node id does not match: a letter is wrong.")
