@@ -116,14 +116,16 @@ class NetworkPolicy(msgspec.Struct, frozen=True):
     """All rules of one skill. The empty policy refuses everything."""
 
     rules: tuple[Rule, ...] = ()
+    names_may_be_private: bool = False
+    """Only where the operator, and no skill, chose the names: a package mirror in the own house."""
 
     @classmethod
-    def parse(cls, texts: Iterable[str]) -> Self:
+    def parse(cls, texts: Iterable[str], *, names_may_be_private: bool = False) -> Self:
         """`BadNetworkRule` names the rule that cannot be meant."""
         rules = tuple(dict.fromkeys(parse_rule(text) for text in texts))
         if len(rules) > RULE_LIMIT:
             raise BadNetworkRule(f"{len(rules)} network rules; a skill has at most {RULE_LIMIT}.")
-        return cls(rules)
+        return cls(rules, names_may_be_private)
 
     def judge_name(self, destination: Destination) -> Refusal | None:
         """None: the name and the port are listed together."""
@@ -142,7 +144,9 @@ class NetworkPolicy(msgspec.Struct, frozen=True):
         return tuple(allowed)[:DIAL_LIMIT]
 
     def _may_dial(self, address: Address, port: int) -> bool:
-        return is_public(address) or Rule(str(address), port) in self.rules
+        if self.names_may_be_private or is_public(address):
+            return True
+        return Rule(str(address), port) in self.rules
 
 
 def parse_rule(text: str) -> Rule:

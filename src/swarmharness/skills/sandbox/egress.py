@@ -113,7 +113,7 @@ def _as_listener(descriptor: int) -> socket.socket | None:
         return None
     is_stream = candidate.family == socket.AF_INET and candidate.type == socket.SOCK_STREAM
     if is_stream and candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        candidate.set_inheritable(False)  # received descriptors are, and other sandboxes are children
+        candidate.set_inheritable(False)  # sandboxes are our children too
         candidate.settimeout(0)
         return candidate
     candidate.close()
