@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from swarmharness.kernel.ids import NodeId
 from swarmharness.network.errors import ConnectionLost, DialRefused
-from swarmharness.skills.errors import HandlerFailed, InvalidInput, Overloaded, SandboxLost
+from swarmharness.skills.errors import (
+    HandlerFailed,
+    InvalidInput,
+    Overloaded,
+    SandboxLost,
+    SkillBroken,
+)
 from swarmharness.tasks.errors import AttemptsExhausted, NobodyOffers, TaskCancelled, TaskExpired
 from swarmharness.tasks.lifecycle import (
     FAILURE_LIMIT,
@@ -66,7 +72,11 @@ def test_a_task_that_goes_well() -> None:
 
 
 def test_nobody_offers_it() -> None:
-    Play()(Begin(), ChooseNode(NOBODY))(NobodyLeft(0), NobodyOffers)
+    Play()(Begin(), ChooseNode(NOBODY))(NobodyLeft(), NobodyOffers)
+
+
+def test_a_skill_that_is_here_but_broken_says_so() -> None:
+    Play()(Begin(), ChooseNode(NOBODY))(NobodyLeft(SkillBroken("bad import")), SkillBroken)
 
 
 def test_a_lost_executor_is_replaced_and_the_task_completes() -> None:
@@ -82,6 +92,11 @@ def test_without_retry_the_first_failure_ends_it() -> None:
 
 def test_a_decline_moves_on_even_without_retry() -> None:
     begun(retry=False)(AttemptFailed(DialRefused("no")), ChooseNode(frozenset({A})))
+
+
+def test_a_connection_that_dies_with_the_offer_may_have_started_the_handler() -> None:
+    begun(retry=False)(AttemptFailed(ConnectionLost("gone")), ConnectionLost)
+    begun()(AttemptFailed(ConnectionLost("gone")), ChooseNode(frozenset({A})))
 
 
 def test_the_handlers_own_failure_is_the_answer() -> None:
@@ -111,7 +126,7 @@ def test_when_all_are_full_the_task_waits_longer_and_longer_and_asks_all_again()
     for attempt in range(1, 9):
         play(Chosen(A), Offer(A, attempt))
         play(AttemptFailed(Overloaded("full")), ChooseNode(frozenset({A})))
-        play(NobodyLeft(1), Pause(pause))
+        play(NobodyLeft(), Pause(pause))
         play(PauseEnded(), ChooseNode(NOBODY))
         pause = min(LONGEST_PAUSE_MS, 2 * pause)
     assert pause == LONGEST_PAUSE_MS
@@ -120,12 +135,12 @@ def test_when_all_are_full_the_task_waits_longer_and_longer_and_asks_all_again()
 def test_an_unreachable_node_is_not_asked_again_after_the_wait() -> None:
     play = begun()(AttemptFailed(DialRefused("no")), ChooseNode(frozenset({A})))
     play(Chosen(B), Offer(B, 2))(AttemptFailed(Overloaded("full")), ChooseNode(frozenset({A, B})))
-    play(NobodyLeft(2), Pause(FIRST_PAUSE_MS))(PauseEnded(), ChooseNode(frozenset({A})))
+    play(NobodyLeft(), Pause(FIRST_PAUSE_MS))(PauseEnded(), ChooseNode(frozenset({A})))
 
 
 def test_when_all_were_unreachable_the_reasons_are_told() -> None:
     play = begun()(AttemptFailed(DialRefused("closed port")), ChooseNode(frozenset({A})))
-    play(NobodyLeft(1), AttemptsExhausted)
+    play(NobodyLeft(), AttemptsExhausted)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
@@ -174,7 +189,7 @@ def test_any_course_of_events_ends_in_exactly_one_close(script: list[int], rando
                 break
             case ChooseNode(excluded):
                 left = [n for n in (A, B, C, D) if n not in excluded]
-                event = Chosen(left[choice % len(left)]) if left else NobodyLeft(4)
+                event = Chosen(left[choice % len(left)]) if left else NobodyLeft()
             case Offer() | Await():
                 outcomes = [
                     *([Accepted()] if isinstance(effect, Offer) else [ResultReceived()]),

@@ -18,16 +18,22 @@ def encode(message: Any) -> bytes:
     return _encoder.encode(message)
 
 
-_decoders: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {}  # one per message type
+_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}  # one per message type
 
 
 def decode(kind: type[T], data: bytes | memoryview) -> T:
     """A value of `kind`, or `MalformedMessage`: arbitrary bytes never raise anything else."""
+    value: T = decode_union(kind, data)
+    return value
+
+
+def decode_union(kind: Any, data: bytes | memoryview) -> Any:
+    """The same for a union of tagged messages, which is no `type` and needs a cast."""
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
     try:
-        value: T = decoder.decode(data)
+        return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedMessage(f"Bad {kind.__name__}: {error}") from None
-    return value
+        name = getattr(kind, "__name__", "message")
+        raise MalformedMessage(f"Bad {name}: {error}") from None

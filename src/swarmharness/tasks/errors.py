@@ -23,6 +23,16 @@ class AttemptsExhausted(SwarmError):
     http_status = 502
 
 
+class PeerGone(SwarmError):
+    """The chosen node left before the task was sent to it; nothing has started."""
+
+    code = "tasks.peer_gone"
+    blame = Blame.WORLD
+    hint = "The task moves on to another node by itself."
+    elsewhere = True
+    http_status = 502
+
+
 class TaskExpired(SwarmError):
     """The task's deadline passed before a result."""
 

@@ -4,12 +4,12 @@ Theory of operation. The shell around this core does three things on request: fi
 the task to it, wait a moment. Each outcome comes back as an event; the answer is the next effect.
 Exactly one `Close` ends every task, whatever the peers do.
 
-Two kinds of bad news are kept apart. A *decline* (the node is full, is leaving, or cannot be
-reached) happened before the handler started: nothing is lost by asking the next node, and when
-every node is full the task waits, with doubling pauses, until its deadline. A *failure* happened
-after the start: the task moves on only if the error says that another node may do better and the
-caller allows a second run, and only `FAILURE_LIMIT` times, since a task that kills three executors
-is not their fault.
+Two kinds of bad news are kept apart. A *decline* (the node is full, or is leaving) happened before
+the handler started: nothing is lost by asking the next node, and when every node is full the task
+waits, with doubling pauses, until its deadline. A *failure* happened after the start, or may have,
+as when a connection dies with the offer on its way: the task moves on only if the error says that
+another node may do better and the caller allows a second run, and only `FAILURE_LIMIT` times, since
+a task that kills three executors is not their fault.
 
     submitted ──chosen──▶ offered ──accepted──▶ working ──result──▶ completed
         ▲  │nobody            │declined             │failed
@@ -25,6 +25,7 @@ from typing import NamedTuple, final
 
 from swarmharness.kernel.errors import SwarmError
 from swarmharness.kernel.ids import NodeId, node_id_short
+from swarmharness.network.errors import ConnectionLost, ProtocolViolation, StreamReset
 from swarmharness.tasks.errors import (
     AttemptsExhausted,
     NobodyOffers,
@@ -36,6 +37,9 @@ from swarmharness.tasks.task import TaskRequest, TaskState
 FAILURE_LIMIT = 3  # executors that may fail one task; Hadoop allows 4, Ray 3
 FIRST_PAUSE_MS = 25  # shorter than most handlers, so that a freed place is found soon
 LONGEST_PAUSE_MS = 1_000  # keeps the last of many waiting tasks from a long idle wait
+_SILENT = (ConnectionLost, ProtocolViolation, StreamReset)
+"""Ends without a word from the executor: the handler may have been started."""
+
 HISTORY_LIMIT = 32  # attempts kept for the explanation; declines repeat themselves
 
 
@@ -50,9 +54,12 @@ class Chosen(NamedTuple):
 
 
 class NobodyLeft(NamedTuple):
-    """Routing knows no node outside the excluded ones; `offering` counts all that offer it."""
+    """Routing knows no node outside the excluded ones.
 
-    offering: int
+    `reason` is set where this node has the skill, but cannot serve it.
+    """
+
+    reason: SwarmError | None = None
 
 
 class Accepted(NamedTuple):
@@ -188,6 +195,8 @@ class Lifecycle:
 
     def _declined(self, event: Event) -> Effect:
         assert isinstance(event, AttemptFailed)
+        if isinstance(event.error, _SILENT):
+            return self._broke(event)
         node = self._remember(event.error, was_started=False)
         if not event.error.elsewhere:
             return self._close(TaskState.FAILED, event.error)
@@ -216,6 +225,8 @@ class Lifecycle:
             return Pause(pause_ms)
         if self.history:
             return self._close(TaskState.FAILED, self._exhausted())
+        if event.reason is not None:
+            return self._close(TaskState.FAILED, event.reason)
         where = "" if self.request.on is None else f" on node {node_id_short(self.request.on)}"
         return self._close(
             TaskState.FAILED,

@@ -1,0 +1,84 @@
+"""The offering is what this node tells its peers it runs, kept up to date for each of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import final
+
+import msgspec
+
+from swarmharness.kernel.codec import encode
+from swarmharness.network.io.incoming_call import IncomingCall
+from swarmharness.skills.messages import OFFERS_LIMIT, SUMMARY_LIMIT, OffersMessage, SkillOffer
+from swarmharness.skills.served import ServedSkill
+
+VERSION_LIMIT = 64  # characters of a skill's version that peers are told
+
+
+@final
+class Offering:
+    """Answers `skills.watch` and `skills.describe`; `changed` wakes every watcher."""
+
+    def __init__(self, find: Callable[[str], ServedSkill], *, sandbox_tier: str) -> None:
+        self._find = find
+        self._tier = sandbox_tier
+        self._skills: dict[str, SkillOffer] = {}
+        self._change: asyncio.Event = asyncio.Event()
+
+    def add(self, skill: ServedSkill) -> None:
+        """Offer this skill, or its new version."""
+        if not skill.terms.publish:
+            self.remove(skill.name)
+            return
+        self._skills[skill.name] = SkillOffer(
+            name=skill.name,
+            version=skill.version[:VERSION_LIMIT],
+            replica=skill.digests.replica,
+            summary=skill.metadata.description[:SUMMARY_LIMIT],
+            kind=skill.description.kind,
+            places=skill.terms.concurrency,
+        )
+        self._wake()
+
+    def remove(self, name: str) -> None:
+        """Offer it no longer."""
+        if self._skills.pop(name, None) is not None:
+            self._wake()
+
+    async def watch(self, incoming: IncomingCall) -> bytes:
+        """The `skills.watch` method: ends only when the watcher leaves."""
+        while True:
+            change = self._change
+            skills = tuple(self._skills[name] for name in sorted(self._skills)[:OFFERS_LIMIT])
+            await incoming.send(encode(OffersMessage(1, self._tier, skills)))
+            await change.wait()
+
+    async def describe(self, incoming: IncomingCall) -> bytes:
+        """The `skills.describe` method."""
+        return describe_json(self._find(incoming.body.decode("utf-8", "replace")))
+
+    def _wake(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()
+
+
+def describe_json(skill: ServedSkill) -> bytes:
+    """All that a caller needs to know of a skill, as JSON."""
+    return msgspec.json.encode(
+        {
+            "name": skill.name,
+            "version": skill.version,
+            "description": skill.metadata.description,
+            "tags": skill.metadata.tags,
+            "kind": skill.description.kind,
+            "timeout_ms": skill.terms.timeout_ms,
+            "input_schema": skill.description.input_schema,
+            "output_schema": skill.description.output_schema,
+            "instructions": skill.description.instructions,
+            "defaults": skill.description.defaults,
+            "examples": skill.description.examples,
+            "digest": skill.digests.replica.hex(),
+            "warnings": skill.warnings,
+        }
+    )

@@ -1,0 +1,154 @@
+"""The workplace is the executor's side of a task: it checks an offer and runs the handler.
+
+The node's own tasks and those of its peers take the same way through here; only the caller class
+differs, which keeps them in different sandboxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import final
+
+from swarmharness.kernel.codec import decode, encode
+from swarmharness.kernel.errors import SwarmError
+from swarmharness.kernel.ids import NodeId
+from swarmharness.network.io.incoming_call import IncomingCall
+from swarmharness.network.io.rpc_connection import RpcConnection
+from swarmharness.node.content import pack, unpack
+from swarmharness.node.errors import ShuttingDown
+from swarmharness.node.gauge import Gauge
+from swarmharness.skills.call import (
+    Artifact,
+    CallerClass,
+    CallEvent,
+    Chunk,
+    Executor,
+    Finished,
+    JsonBytes,
+    Meters,
+    Progress,
+    SkillCall,
+    Started,
+)
+from swarmharness.skills.io.library import SkillLibrary
+from swarmharness.tasks.messages import (
+    TEXT_LIMIT,
+    AcceptedMessage,
+    ArtifactMessage,
+    ChunkMessage,
+    ItemMessage,
+    OfferMessage,
+    ProgressMessage,
+    ResultMessage,
+    UsageMessage,
+)
+from swarmharness.tasks.once import StartRegister
+from swarmharness.tasks.task import TaskId
+
+
+@final
+class Workplace:
+    """Runs offered tasks, at most once each, until the node drains."""
+
+    def __init__(self, node_id: NodeId, library: SkillLibrary, executor: Executor) -> None:
+        self._node_id = node_id
+        self._library = library
+        self._executor = executor
+        self._register = StartRegister()
+        self._is_open = True
+        self.gauge = Gauge()
+        self.completed = 0
+        self.failed = 0
+
+    def drain(self) -> None:
+        """Refuse everything that is not already running."""
+        self._is_open = False
+
+    async def perform(
+        self,
+        submitter: NodeId,
+        task_id: TaskId,
+        skill: str,
+        input_json: bytes,
+        *,
+        deadline_ms: int,
+    ) -> AsyncIterator[CallEvent]:
+        """The events of one run. Closing the iterator cancels the handler."""
+        if not self._is_open:
+            raise ShuttingDown("This node is shutting down and takes no new tasks.")
+        served = self._library.find(skill)
+        caller = CallerClass.OWNER if submitter == self._node_id else CallerClass.PUBLIC
+        call = SkillCall(
+            call_id=task_id.hex(),
+            skill=served.name,
+            input=JsonBytes(input_json),
+            deadline_ms=deadline_ms,
+            caller=caller,
+        )
+        self._register.start(submitter, task_id)
+        was_started = False
+        try:
+            with self.gauge.one():
+                async with aclosing(self._executor.run(call)) as events:  # type: ignore[type-var]
+                    async for event in events:
+                        was_started = was_started or isinstance(event, Started)
+                        yield event
+            self.completed += 1
+        except SwarmError:
+            self.failed += 1
+            if not was_started:
+                self._register.withdraw(submitter, task_id)
+            raise
+
+    async def run_for_peer(self, incoming: IncomingCall) -> bytes:
+        """The `task.run` method."""
+        connection = incoming.connection
+        offer = decode(OfferMessage, incoming.body)
+        limit = self._library.find(offer.skill).terms.max_input_bytes
+        input_json = await unpack(
+            connection, offer.input, limit_bytes=limit, timeout_ms=incoming.remaining_ms()
+        )
+        events = self.perform(
+            incoming.caller,
+            TaskId(offer.task_id),
+            offer.skill,
+            input_json,
+            deadline_ms=incoming.remaining_ms(),
+        )
+        async with aclosing(events) as running:  # type: ignore[type-var]
+            async for event in running:
+                if isinstance(event, Finished):
+                    output = None if event.output is None else await pack(connection, event.output)
+                    return encode(ResultMessage(output, usage_of(event.meters)))
+                await incoming.send(encode(await _item(connection, event)))
+        raise AssertionError("an executor's events end with Finished or an error")
+
+
+async def _item(
+    connection: RpcConnection, event: Started | Chunk | Progress | Artifact
+) -> ItemMessage:
+    match event:
+        case Started():
+            return AcceptedMessage()
+        case Chunk(n, value, text):
+            short = text if len(text.encode()) <= TEXT_LIMIT // 2 else None
+            return ChunkMessage(n, await pack(connection, value), short)
+        case Progress(thousandths, note):
+            return ProgressMessage(thousandths, note)
+        case Artifact(name, media_type, sha256, content):
+            return ArtifactMessage(name, media_type, sha256, await pack(connection, content))
+
+
+def usage_of(meters: Meters) -> UsageMessage:
+    """The executor's meters, as they are told to the submitter."""
+    return UsageMessage(
+        queue_ms=meters.queue_ms,
+        wall_ms=meters.wall_ms,
+        cpu_ms=meters.cpu_ms,
+        max_rss_kib=meters.max_rss_kib,
+        bytes_in=meters.bytes_in,
+        bytes_out=meters.bytes_out,
+        chunks=meters.chunks,
+        was_cold=meters.cold,
+    )
