@@ -61,6 +61,8 @@ def merge_metadata(
         value = table.get(key, _MISSING)
         if value is _MISSING:
             value = front_matter.get(key, _MISSING)
+            if isinstance(value, str):
+                value = value.strip()
             if value in ("", "~"):  # YAML's ways to write nothing
                 value = _MISSING
         return default if value is _MISSING else value

@@ -141,7 +141,7 @@ def _check(request: SkillRequest) -> None:
             raise BadSkillFile(f"skill.toml [swarm]: {name} has too many or too long entries")
     if not all(_VARIABLE.fullmatch(name) for name in request.env):
         raise BadSkillFile("skill.toml [swarm]: env lists names of variables, no values")
-    _check_choice("comparator", request.comparator or "none", _COMPARATORS)
+    _check_choice("comparator", request.effective_comparator, _COMPARATORS)
     _check_choice("quality", request.quality, _QUALITIES)
     _check_choice("pipeline", request.pipeline, _PIPELINES)
     try:

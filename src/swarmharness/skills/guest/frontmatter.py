@@ -19,6 +19,7 @@ import yaml
 
 FRONT_MATTER_LIMIT = 64 * 1024  # bytes; real ones stay under 4 KiB
 FENCE = "---"
+_BLOCK_MARKS = frozenset({"|", ">", "|-", ">-", "|+", ">+"})
 _LINE = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(?:\s+(.*))?")
 
 
@@ -80,10 +81,11 @@ def _by_lines(raw: str) -> dict[str, Any]:
         match = _LINE.fullmatch(line.rstrip())
         if match:
             key = match[1]
-            values[key] = _unquoted((match[2] or "").strip())
+            value = (match[2] or "").strip()
+            values[key] = "" if value in _BLOCK_MARKS else _unquoted(value)
         elif key is not None and line[:1].isspace() and line.strip():
             values[key] = f"{values[key]} {line.strip()}".strip()
-    return {name: "" if value in {"|", ">"} else value for name, value in values.items()}
+    return values
 
 
 def _unquoted(value: str) -> str:

@@ -60,6 +60,7 @@ class LoadedSkill:
 def load_skill(folder: Path, package: str) -> LoadedSkill:
     """Raises only `SkillLoadError`; an import that calls `sys.exit` is one, too."""
     assert "." not in package, "a dot would open the way to the parent package"
+    folder = folder.absolute()
     models_base = _open_import_path(folder)
     _make_package(folder, package)
     models = _import_file(folder, folder / "models.py", f"{package}.models")

@@ -51,7 +51,7 @@ def entry_of(relative: str, path: Path, status: os.stat_result) -> FileEntry:
         return FileEntry(relative, Mode.LINK, len(text), hashlib.sha256(text).digest())
     state, size = hashlib.sha256(), 0
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(descriptor, "rb") as source:  # noqa: PTH123  a descriptor, not a path
+    with os.fdopen(descriptor, "rb") as source:
         while piece := source.read(PIECE):
             state.update(piece)
             size += len(piece)

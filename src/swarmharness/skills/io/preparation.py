@@ -224,5 +224,5 @@ def _read_manifest(folder: Path) -> Manifest:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise BadSkillFile(f"skill.toml cannot be read: {error.strerror}") from None
-    with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
+    with os.fdopen(descriptor, "rb") as file:
         return parse_manifest(file.read(MANIFEST_LIMIT + 1))

@@ -132,7 +132,7 @@ def _copy_file(source: Path, target: Path, *, executable: bool) -> int:
     """Opened without following links: between the walk and now, one may have taken its place."""
     size = 0
     descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(descriptor, "rb") as reader, target.open("xb") as writer:  # noqa: PTH123  a descriptor
+    with os.fdopen(descriptor, "rb") as reader, target.open("xb") as writer:
         while size <= SNAPSHOT_LIMIT and (piece := reader.read(PIECE)):
             writer.write(piece)
             size += len(piece)

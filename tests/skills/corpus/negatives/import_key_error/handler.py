@@ -1,0 +1,7 @@
+import os
+
+KEY = os.environ["A_VARIABLE_THAT_NOBODY_SETS"]
+
+
+async def handle(input):
+    return None

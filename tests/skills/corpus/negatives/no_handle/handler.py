@@ -1,0 +1,2 @@
+async def run(input):
+    return None

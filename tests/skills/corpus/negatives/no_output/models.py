@@ -1,0 +1,5 @@
+from harnessapi import SkillInput
+
+
+class Input(SkillInput):
+    text: str

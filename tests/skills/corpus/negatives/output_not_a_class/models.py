@@ -1,0 +1,8 @@
+from harnessapi import SkillInput
+
+
+class Input(SkillInput):
+    text: str
+
+
+Output = "text"

@@ -1,0 +1,3 @@
+from .models import Output
+
+NOTHING_TO_OVERRIDE = Output

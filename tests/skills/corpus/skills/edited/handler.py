@@ -1,0 +1,7 @@
+"""Described by the base handler."""
+
+from .models import Input, Output
+
+
+async def handle(input: Input) -> Output:
+    return Output(text=f"base {input.text}")

@@ -1,0 +1,7 @@
+"""The docstring."""
+
+from .models import Input, Output
+
+
+async def handle(input: Input) -> Output:
+    return Output(text=input.text)

@@ -1,0 +1,1 @@
+raise RuntimeError("a skill folder is not run as a package")

@@ -1,0 +1,7 @@
+from .counting import count
+
+SEPARATOR = "-"
+
+
+def joined(text: str) -> str:
+    return SEPARATOR.join(text.split()) + f" ({count(text)})"

@@ -1,0 +1,5 @@
+from .models import Input
+
+
+def handle(input: Input):
+    yield from input.text.split()
