@@ -2,8 +2,8 @@ import asyncio
 import gc
 
 import pytest
-from network.rpc_pair import connection_pair
 
+from network.rpc_pair import connection_pair
 from swarmharness.kernel.errors import InternalError, SwarmError
 from swarmharness.network.errors import (
     CallCancelled,
@@ -191,7 +191,7 @@ async def test_a_call_cancelled_before_its_handler_ran_is_released():
 
     async with Linked(note=note, echo=echo) as link:
         async with link.near.stream("note", b"", timeout_ms=1000):
-            pass  # REQUEST and CANCEL leave in one write
+            """REQUEST and CANCEL leave in one write."""
         await link.near.call("echo", b"", timeout_ms=1000)
         assert not ran
         assert link.far.calls_serving == 0
@@ -246,14 +246,16 @@ async def test_items_travel_both_ways_and_then_comes_the_answer():
             count += 1
         return str(count).encode()
 
-    async with Linked(double=double) as link:
-        async with link.near.stream("double", b"", timeout_ms=5000) as call:
-            await call.send(b"a")
-            await call.send(b"")
-            await call.send(b"b")
-            await call.finish()
-            assert [item async for item in call] == [b"aa", b"", b"bb"]
-            assert await call.result() == b"3"
+    async with (
+        Linked(double=double) as link,
+        link.near.stream("double", b"", timeout_ms=5000) as call,
+    ):
+        await call.send(b"a")
+        await call.send(b"")
+        await call.send(b"b")
+        await call.finish()
+        assert [item async for item in call] == [b"aa", b"", b"bb"]
+        assert await call.result() == b"3"
 
 
 async def test_a_stream_far_larger_than_every_window_arrives_whole_and_in_order():
@@ -262,10 +264,12 @@ async def test_a_stream_far_larger_than_every_window_arrives_whole_and_in_order(
             await call.send(number.to_bytes(4, "big") * 10_000)
         return b"done"
 
-    async with Linked(count=count) as link:
-        async with link.near.stream("count", b"", timeout_ms=20_000) as call:
-            numbers = [int.from_bytes(item[:4], "big") async for item in call]
-            assert await call.result() == b"done"
+    async with (
+        Linked(count=count) as link,
+        link.near.stream("count", b"", timeout_ms=20_000) as call,
+    ):
+        numbers = [int.from_bytes(item[:4], "big") async for item in call]
+        assert await call.result() == b"done"
         assert numbers == list(range(300))
 
 
@@ -277,9 +281,11 @@ async def test_items_of_the_largest_size_pass_a_smaller_window():
             await call.send(item)
         return b""
 
-    async with Linked(large=large) as link:
-        async with link.near.stream("large", b"", timeout_ms=20_000) as call:
-            assert [received == item async for received in call] == [True] * 6
+    async with (
+        Linked(large=large) as link,
+        link.near.stream("large", b"", timeout_ms=20_000) as call,
+    ):
+        assert [received == item async for received in call] == [True] * 6
 
 
 async def test_a_reader_that_stops_blocks_its_sender_but_no_other_call():
@@ -291,11 +297,13 @@ async def test_a_reader_that_stops_blocks_its_sender_but_no_other_call():
             await call.send(bytes(10_000))
             sent += 1
 
-    async with Linked(flood=flood, echo=echo) as link:
-        async with link.near.stream("flood", b"", timeout_ms=60_000):
-            for _ in range(200):
-                await link.near.call("echo", b"", timeout_ms=1000)
-            assert 20 < sent < 30  # 256 KiB, and what one item may overdraw
+    async with (
+        Linked(flood=flood, echo=echo) as link,
+        link.near.stream("flood", b"", timeout_ms=60_000),
+    ):
+        for _ in range(200):
+            await link.near.call("echo", b"", timeout_ms=1000)
+        assert 20 < sent < 30  # 256 KiB, and what one item may overdraw
 
 
 async def test_the_answer_drops_what_nobody_read_and_the_windows_recover():
@@ -327,26 +335,24 @@ async def test_a_handler_that_fails_in_the_middle():
         await call.send(b"first")
         raise UnknownMethod("Out of ideas.")
 
-    async with Linked(half=half) as link:
-        async with link.near.stream("half", b"", timeout_ms=5000) as call:
-            assert await anext(call) == b"first"
-            with pytest.raises(UnknownMethod, match="ideas"):
-                await anext(call)
-            with pytest.raises(UnknownMethod):
-                await call.result()
-            with pytest.raises(UnknownMethod):
-                await call.send(b"more")
+    async with Linked(half=half) as link, link.near.stream("half", b"", timeout_ms=5000) as call:
+        assert await anext(call) == b"first"
+        with pytest.raises(UnknownMethod, match="ideas"):
+            await anext(call)
+        with pytest.raises(UnknownMethod):
+            await call.result()
+        with pytest.raises(UnknownMethod):
+            await call.send(b"more")
 
 
 async def test_sending_after_the_answer_is_refused():
     async def deaf(_):
         return b"ok"
 
-    async with Linked(deaf=deaf) as link:
-        async with link.near.stream("deaf", b"", timeout_ms=5000) as call:
-            assert await call.result() == b"ok"
-            with pytest.raises(CallCancelled):
-                await call.send(b"more")
+    async with Linked(deaf=deaf) as link, link.near.stream("deaf", b"", timeout_ms=5000) as call:
+        assert await call.result() == b"ok"
+        with pytest.raises(CallCancelled):
+            await call.send(b"more")
 
 
 async def test_a_plain_call_takes_no_items():
@@ -361,18 +367,17 @@ async def test_a_plain_call_takes_no_items():
 
 async def test_one_call_too_many_is_refused_with_a_time_to_wait():
     park, started, _ = parked()
-    async with Linked(park=park) as link:
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(link.near.call("park", b"", timeout_ms=60_000))
-                for _ in range(CALLS_PER_PEER)
-            ]
-            await started
-            with pytest.raises(PeerBusy) as caught:
-                await link.near.call("park", b"", timeout_ms=1000)
-            assert caught.value.data["retry_after_ms"] > 0
-            for task in tasks:
-                task.cancel()
+    async with Linked(park=park) as link, asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(link.near.call("park", b"", timeout_ms=60_000))
+            for _ in range(CALLS_PER_PEER)
+        ]
+        await started
+        with pytest.raises(PeerBusy) as caught:
+            await link.near.call("park", b"", timeout_ms=1000)
+        assert caught.value.data["retry_after_ms"] > 0
+        for task in tasks:
+            task.cancel()
 
 
 async def test_the_node_wide_budget_is_shared():
