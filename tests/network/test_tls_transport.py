@@ -52,8 +52,8 @@ async def stream_pair(opener, accepter):
 
 async def free_place():
     """A loopback port on which nothing listens."""
-    async with fake_server() as place:
-        return place
+    async with fake_server() as server:
+        return server.place
 
 
 async def test_both_ends_know_each_other():
@@ -412,13 +412,13 @@ async def test_dialling_where_nobody_is():
 
 
 async def test_a_silent_listener_times_the_dial_out():
-    async with fake_server() as place:
+    async with fake_server() as server:
         async with node(ALICE, listens=False) as (alice, _):
             with pytest.raises(DialTimeout, match="no answer in 30 ms"):
-                await alice.dial(BOB.node_id, [place], timeout_ms=30)
+                await alice.dial(BOB.node_id, [server.place], timeout_ms=30)
         async with node(ALICE, listens=False, limits=TlsLimits(handshake_ms=30)) as (alice, _):
             with pytest.raises(DialTimeout, match="within 30 ms"):
-                await alice.dial(BOB.node_id, [place], timeout_ms=PATIENCE_MS)
+                await alice.dial(BOB.node_id, [server.place], timeout_ms=PATIENCE_MS)
 
 
 async def test_the_race_goes_on_to_the_address_that_works():

@@ -122,42 +122,52 @@ async def raw_tcp(
             await writer.wait_closed()
 
 
-class FakeServer(asyncio.Protocol):
-    """Says one thing to whoever connects, whatever it hears."""
+class Heard:
+    """What a fake server was told, and where it listens."""
 
-    def __init__(self, words: bytes, open_ones: set[asyncio.BaseTransport]) -> None:
+    def __init__(self) -> None:
+        self.place = Address(TransportKind.TLS, "127.0.0.1", 0)
+        self.said = bytearray()
+        self.open_ones: set[asyncio.Transport] = set()
+
+
+class FakeServer(asyncio.Protocol):
+    """Greets, listens, and answers whatever it hears with the same words."""
+
+    def __init__(self, heard: Heard, greeting: bytes, words: bytes) -> None:
+        self._heard = heard
+        self._greeting = greeting
         self._words = words
-        self._open_ones = open_ones
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._open_ones.add(transport)
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._heard.open_ones.add(transport)
+        transport.write(self._greeting)
 
     def data_received(self, data: bytes) -> None:
-        if self._words:
-            self._transport.write(self._words)
+        self._heard.said += data
+        self._transport.write(self._words)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._open_ones.discard(self._transport)
+        self._heard.open_ones.discard(self._transport)
 
 
 @asynccontextmanager
 async def fake_server(
-    words: bytes = b"", *, context: ssl.SSLContext | None = None
-) -> AsyncIterator[Address]:
-    loop = asyncio.get_running_loop()
-    open_ones: set[asyncio.BaseTransport] = set()
-    server = await loop.create_server(
-        lambda: FakeServer(words, open_ones), "127.0.0.1", 0, ssl=context
+    *, greeting: bytes = b"", words: bytes = b"", context: ssl.SSLContext | None = None
+) -> AsyncIterator[Heard]:
+    heard = Heard()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: FakeServer(heard, greeting, words), "127.0.0.1", 0, ssl=context
     )
     try:
-        port = server.sockets[0].getsockname()[1]
-        yield Address(TransportKind.TLS, "127.0.0.1", port)
+        heard.place = Address(TransportKind.TLS, "127.0.0.1", server.sockets[0].getsockname()[1])
+        yield heard
     finally:
         server.close()
-        for transport in list(open_ones):
-            transport.abort()  # type: ignore[attr-defined]
-        while open_ones:
+        for transport in list(heard.open_ones):
+            transport.abort()
+        while heard.open_ones:
             await asyncio.sleep(0)
         await server.wait_closed()
