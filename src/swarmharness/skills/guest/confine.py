@@ -55,7 +55,7 @@ def confine_base() -> None:
     _limit_resources()
     if _limits["low_priority"]:
         _lower_priority()
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    renounce_privileges()
     _prctl(_PR_SET_DUMPABLE, 0)
     if _limits["landlock"]:
         restrict(
@@ -107,10 +107,15 @@ def restrict(*, readable: Iterable[str], writable: Iterable[str], network: bool)
             _allow(ruleset, path, handled)
         for path in _HARMLESS_DEVICES:
             _allow(ruleset, path, handled & (_READ_FILE | _WRITE_FILE | _TRUNCATE))
-        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        renounce_privileges()
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
+
+
+def renounce_privileges() -> None:
+    """No program started from here on gains any; the kernel demands it before a filter."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def die_with_parent(parent: int, signal_number: int) -> None:

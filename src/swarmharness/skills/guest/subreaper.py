@@ -49,6 +49,7 @@ def main() -> NoReturn:
                 writable=[limits["scratch"], *limits["writable"]],
                 network=False,
             )
+        confine.renounce_privileges()
         _filter_calls(program)
         os.execv(command[0], command)  # noqa: S606  the command is the node's own
     while True:

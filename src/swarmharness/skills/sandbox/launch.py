@@ -189,7 +189,8 @@ class _Start:
         sources = self._visible_sources()
         self.paths = {mount.target: sources[mount.target] for mount in self._confinement.mounts}
         self.paths[SCRATCH_TARGET] = self._scratch
-        program = b"" if not self._switches.seccomp else _tier2_program()
+        steps = seccomp.program(namespaces=False) if self._switches.seccomp else []
+        program = seccomp.assemble(steps or seccomp.NO_PROGRAM)
         translated = [visible_path(self.paths, argument) for argument in argv]
         start = mounts.guest_argv("subreaper", str(os.getpid()), str(self._send(program)))
         return [*(visible_path(self.paths, argument) for argument in start), *translated]
@@ -300,10 +301,6 @@ async def _read_info(descriptor: int) -> bytes:
     finally:
         loop.remove_reader(descriptor)
     return text
-
-
-def _tier2_program() -> bytes:
-    return seccomp.assemble(seccomp.program(namespaces=False))
 
 
 def _may_mount() -> bool:

@@ -203,6 +203,11 @@ def assemble(steps: list[Instruction]) -> bytes:
     return b"".join(struct.pack("=HBBI", *step) for step in steps)
 
 
+_ALLOW = Instruction(RETURN, 0, 0, ALLOW)
+NO_PROGRAM = [_ALLOW]
+"""A filter that lets everything pass: only for tests that prove what the real one prevents."""
+
+
 def _when(number: int, body: list[Instruction]) -> list[Instruction]:
     """The body replaces the loaded number, so it must end in a verdict on every way."""
     assert body[-1].code == RETURN, "a rule without a verdict would fall into the next one"
@@ -216,9 +221,6 @@ def _argument(index: int) -> Instruction:
 
 def _refuse(error: int) -> Instruction:
     return Instruction(RETURN, 0, 0, ERRNO | error)
-
-
-_ALLOW = Instruction(RETURN, 0, 0, ALLOW)
 
 
 def _refuse_bits(bits: int) -> list[Instruction]:
