@@ -7,15 +7,22 @@ import pytest
 
 from swarmharness.kernel.ids import DEVELOPMENT_NETWORK, NodeId
 from swarmharness.kernel.rng import Rng
+from swarmharness.network.address import Address, TransportKind
 from swarmharness.network.errors import (
     ConnectionLost,
     DialRefused,
     DialTimeout,
+    IdentityMismatch,
     LimitExceeded,
     Unreachable,
 )
 from swarmharness.network.link_model import WAN, Cut, LinkModel, LinkProfile
-from swarmharness.network.transport.memory import MemoryNetwork, MemoryTransport, now_us
+from swarmharness.network.transport.memory import (
+    MAX_CONNECTIONS,
+    MemoryNetwork,
+    MemoryTransport,
+    now_us,
+)
 from swarmharness.network.transport.memory_connection import (
     MAX_BUFFERED_BYTES,
     MAX_STREAMS,
@@ -193,6 +200,71 @@ async def test_streams_opened_at_once_from_both_sides_stay_within_the_limit():
         with pytest.raises(Exception, match="abandoned") as caught:
             await stream.read(1)
         assert caught.value.code == "network.stream_reset"
+
+
+async def test_bytes_wait_for_those_before_them_and_overtake_other_streams():
+    network, ours, theirs, stream, accepted = await linked()
+    other, other_accepted = await ours.open_stream(), await theirs.accept_stream()
+    started_us = now_us()
+    network.model.set_profile("a", "b", LinkProfile(latency_us=9_000_000))
+    await stream.write(b"late")
+    network.model.set_profile("a", "b", LinkProfile(latency_us=1_000_000))
+    await stream.write(b"behind")
+    await other.write(b"before")
+    assert await other_accepted.read(100) == b"before"
+    assert now_us() - started_us == 1_000_000
+    assert await accepted.read(100) == b"late"
+    assert await accepted.read(100) == b"behind"
+    assert now_us() - started_us == 9_000_000
+
+
+async def test_what_was_sent_before_the_close_arrives_before_it():
+    _, ours, theirs, *_ = await linked(WAN)
+    for _ in range(20):
+        stream = await ours.open_stream()
+        await stream.write(bytes(5000))
+        await stream.finish()
+    await ours.close(0, "done")
+    await theirs.wait_closed()
+    for _ in range(20):
+        stream = await theirs.accept_stream()
+        received = 0
+        while piece := await stream.read(100_000):
+            received += len(piece)
+        assert received == 5000
+    with pytest.raises(ConnectionLost):
+        await theirs.accept_stream()
+
+
+async def test_what_arrives_after_our_own_close_is_ignored():
+    _, ours, theirs, *_ = await linked()
+    await ours.open_stream()
+    await theirs.close(0, "done")
+    await asyncio.sleep(1)
+    with pytest.raises(ConnectionLost):
+        await theirs.accept_stream()
+
+
+async def test_of_several_addresses_the_most_telling_failure_is_raised():
+    network = MemoryNetwork()
+    a, b, c = [await start(network, name) for name in "abc"]
+    unknown = Address(TransportKind.MEMORY, "unknown")
+    for addresses in ([b.address, unknown], [unknown, b.address]):
+        with pytest.raises(IdentityMismatch):
+            await a.dial(c.node_id, addresses, timeout_ms=1000)
+    assert (await a.dial(c.node_id, [unknown, c.address], timeout_ms=1000)).remote_id == c.node_id
+
+
+async def test_connections_are_limited_for_the_dialer_and_for_the_listener():
+    network = MemoryNetwork()
+    a, b, c, d = [await start(network, name) for name in "abcd"]
+    for listener in (b, c):
+        for _ in range(MAX_CONNECTIONS // 2):
+            await connect(a, listener)
+    with pytest.raises(LimitExceeded):
+        await connect(a, d)
+    with pytest.raises(DialRefused):
+        await connect(d, a)
 
 
 async def test_an_unknown_name_is_unreachable():
