@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from swarmharness.kernel.errors import catalogue
+from swarmharness.node.config import read_config
 from swarmharness.skills import grants, metadata, request
-from swarmharness.skills.manifest import parse_manifest
 from swarmharness.skills.sandbox import confinement, tiers, uid_slots
 
 ROOT = Path(__file__).parents[2]
@@ -127,8 +128,21 @@ def test_the_swarm_table_is_documented_key_by_key():
     rows = "\n".join(line for line in text.splitlines() if line.startswith("| `"))
     keys = set(request.SkillRequest.__struct_fields__)
     assert sorted(key for key in keys if f"`{key}" not in rows) == []
-    for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL):
-        assert parse_manifest(block.encode()).warnings == ()
+    table, granted = (tomllib.loads(block) for block in toml_blocks(text))
+    asked, warnings = request.parse_request(table["swarm"])
+    assert not warnings
+    assert grants.missing(asked, grants.Grant())
+    assert grants.parse_grant(granted["skills_granted"]["greet"]).requirements
+
+
+def test_the_setting_that_allows_tier_2_is_read(tmp_path):
+    [block] = toml_blocks((ROOT / "docs" / "sandbox.md").read_text())
+    (tmp_path / "config.toml").write_text(block)
+    assert read_config(tmp_path / "config.toml").sandbox.allow_tier2
+
+
+def toml_blocks(text):
+    return re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
 
 
 def test_the_skill_of_the_guide_works(tmp_path):
