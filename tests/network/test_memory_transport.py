@@ -214,6 +214,7 @@ async def test_bytes_wait_for_those_before_them_and_overtake_other_streams():
     assert await other_accepted.read(100) == b"before"
     assert now_us() - started_us == 1_000_000
     assert await accepted.read(100) == b"late"
+    assert now_us() - started_us == 9_000_000
     assert await accepted.read(100) == b"behind"
     assert now_us() - started_us == 9_000_000
 

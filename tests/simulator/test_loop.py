@@ -258,6 +258,8 @@ def test_a_task_failure_nobody_looked_at_fails_the_run():
     async def main():
         task = asyncio.create_task(fail())
         await asyncio.wait([task])
+        ring = [task]
+        ring.append(ring)  # only the collector frees it
 
     with pytest.raises(UnhandledFailure, match="unseen"):
         run_virtual(main())
