@@ -272,13 +272,14 @@ async def _learn_init(process: SandboxProcess, info: int) -> None:
         pid = int(json.loads(text)["child-pid"])
     except (ValueError, KeyError, TypeError):
         pid = 0
-    if pid == 0 or not process.adopt_init(pid):
+    if pid == 0:
         await process.kill()
         words = process.stderr_tail().strip().splitlines()
         raise SandboxUnavailable(
             f"The sandbox did not start: {words[-1] if words else 'no reason was given'}.",
             hint="`swarm status` tells which protection this machine lacks and what to install.",
         )
+    process.adopt_init(pid)
 
 
 async def _read_info(descriptor: int) -> bytes:

@@ -82,21 +82,17 @@ class SandboxProcess:
         """The last 64 KiB that the guest wrote to its standard error."""
         return self._tail.decode(errors="replace")
 
-    def adopt_init(self, pid: int) -> bool:
-        """Take hold of the namespace's init; false if it is gone already."""
+    def adopt_init(self, pid: int) -> None:
+        """Take hold of the namespace's init; one that is gone already needs no holding."""
         try:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError:
-            return False
-        if _parent_of(pid) != self.outer_pid:
+            return
+        if self.has_ended or _parent_of(pid) != self.outer_pid:
             os.close(descriptor)
-            return False
-        if self.has_ended:
-            os.close(descriptor)
-            return False
+            return
         self.init_pid = pid
         self._init_pidfd = descriptor
-        return True
 
     async def wait(self) -> int:
         """Returns once everything in the sandbox is dead and reaped."""
