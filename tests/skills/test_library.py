@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from swarmharness.skills.catalogue import SkillState
+from swarmharness.skills.description import FRAME_LIMIT
 from swarmharness.skills.errors import (
     Overloaded,
     SandboxUnavailable,
@@ -17,6 +19,7 @@ from swarmharness.skills.errors import (
     UnknownSkill,
 )
 from swarmharness.skills.grants import Ceilings, Grant
+from swarmharness.skills.io.description_cache import DescriptionCache
 from swarmharness.skills.io.environment import Environment, installed_environment
 from swarmharness.skills.io.library import PARALLEL_PREPARATIONS, RETIRE_GRACE_US, SkillLibrary
 from swarmharness.skills.io.preparation import Prepared, Preparer
@@ -439,6 +442,48 @@ async def test_only_a_few_are_prepared_at_once(world):
     await world.look()
     assert world.describer.most_at_once == PARALLEL_PREPARATIONS
     assert len(world.running) == count
+
+
+async def test_a_description_is_asked_for_once(tmp_path):
+    cache = DescriptionCache(tmp_path / "descriptions")
+    world = World(tmp_path, descriptions=cache)
+    world.write("greet", "one")
+    await world.look()
+    first = world.library.find("greet")
+    again = World(tmp_path, descriptions=cache)
+    await again.look()
+    assert again.describer.asked == []
+    assert again.library.find("greet") == first
+
+    [kept] = (tmp_path / "descriptions").iterdir()
+    kept.write_bytes(b"damaged")
+    third = World(tmp_path, descriptions=cache)
+    await third.look()
+    assert len(third.describer.asked) == 1
+    assert third.library.find("greet") == first
+    world.write("greet", "two")
+    await world.settle()
+    assert len(world.describer.asked) == 2
+
+
+async def test_what_was_said_with_secrets_is_not_kept(tmp_path):
+    options = {"grants": {"fetch": Grant(env=("KEY",))}, "variables": {"KEY": "secret"}}
+    world = World(tmp_path, descriptions=DescriptionCache(tmp_path / "descriptions"), **options)
+    world.write("fetch", skill_toml='[swarm]\nenv = ["KEY"]\n')
+    await world.look()
+    assert world.states() == {"fetch": "serving"}
+    assert not (tmp_path / "descriptions").exists()
+
+
+def test_the_description_cache_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("swarmharness.skills.io.description_cache.MAX_DESCRIPTIONS", 2)
+    cache = DescriptionCache(tmp_path / "descriptions")
+    for number, key in enumerate("abc"):
+        cache.put(key, b"{}")
+        os.utime(tmp_path / "descriptions" / key, ns=(number, number))
+    cache.put("d", b"x" * (FRAME_LIMIT + 1))
+    assert sorted(path.name for path in (tmp_path / "descriptions").iterdir()) == ["c", "d"]
+    assert [cache.get(key) for key in "acd"] == [None, b"{}", None]
 
 
 async def test_a_live_folder_says_so(world, monkeypatch):

@@ -15,11 +15,12 @@ from typing import Protocol, final
 
 import msgspec
 
-from swarmharness.skills.description import decode_description
+from swarmharness.skills.description import Description, decode_description
 from swarmharness.skills.digest import env_digest
 from swarmharness.skills.errors import BadSkillFile, EnvironmentFailed, SkillBlocked
 from swarmharness.skills.folder import HANDLER, MANIFEST, MODELS
 from swarmharness.skills.grants import Ceilings, Grant, Terms, missing, settle
+from swarmharness.skills.io.description_cache import DescriptionCache, description_key
 from swarmharness.skills.io.discovery import FoundFolder
 from swarmharness.skills.io.environment import Environment, EnvironmentLease, EnvironmentSource
 from swarmharness.skills.io.snapshot import Snapshot, SnapshotStore
@@ -63,15 +64,19 @@ class Preparer:
         snapshots: SnapshotStore,
         describer: Describer,
         base: Environment,
+        descriptions: DescriptionCache | None = None,
         grants: Mapping[str, Grant] | None = None,
         ceilings: Ceilings | None = None,
         environments: EnvironmentSource | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        """`variables` are what grants may hand out; grants go by skill name or folder name."""
+        """`grants` go by the name in `skill.toml` or the folder's; `variables` are what they may
+        hand out.
+        """
         self._snapshots = snapshots
         self._describer = describer
         self._base = base
+        self._descriptions = descriptions
         self._grants = grants or {}
         self._ceilings = ceilings or Ceilings()
         self._environments = environments
@@ -121,8 +126,12 @@ class Preparer:
         runnable = self._runnable(found, sources)
         # The real limit may stand in the front matter, which only the sandbox reads.
         first, _ = settle(request, sources.grant, self._ceilings, timeout_ms=DEFAULT_TIMEOUT_MS)
-        frame = await self._describer.describe(_with_terms(runnable, first))
-        description = decode_description(frame)
+        packages = lease.distributions if lease is not None else ()
+        environment = env_digest(self._base.interpreter, (*self._base.distributions, *packages))
+        key = description_key(
+            sources.content.digest, sources.support.digest, environment, runnable.mount
+        )
+        description = await self._asked(_with_terms(runnable, first), key)
         metadata = merge_metadata(
             sources.manifest.skill,
             description.front_matter,
@@ -130,7 +139,6 @@ class Preparer:
             folder_name=found.path.name,
         )
         terms, cut = settle(request, sources.grant, self._ceilings, timeout_ms=metadata.timeout_ms)
-        packages = lease.distributions if lease is not None else ()
         skill = ServedSkill(
             folder=str(found.path),
             metadata=metadata,
@@ -140,9 +148,7 @@ class Preparer:
             digests=Digests(
                 content=sources.content.digest,
                 support=sources.support.digest,
-                environment=env_digest(
-                    self._base.interpreter, (*self._base.distributions, *packages)
-                ),
+                environment=environment,
                 schema=schema_digest(description.input_schema, description.output_schema),
             ),
             is_pinned=sources.content.is_pinned and sources.support.is_pinned,
@@ -159,6 +165,22 @@ class Preparer:
         )
         runnable = msgspec.structs.replace(runnable, name=metadata.name, digest=skill.generation)
         return Prepared(skill=skill, runnable=_with_terms(runnable, terms), lease=lease)
+
+    async def _asked(self, runnable: RunnableSkill, key: str) -> Description:
+        """From the cache, unless secrets are at play: what was said with them is not kept."""
+        cache = self._descriptions if not runnable.env else None
+        if cache is not None:
+            kept = await asyncio.to_thread(cache.get, key)
+            if kept is not None:
+                try:
+                    return decode_description(kept)
+                except BadSkillFile:
+                    await asyncio.to_thread(cache.drop, key)
+        frame = await self._describer.describe(runnable)
+        description = decode_description(frame)
+        if cache is not None:
+            await asyncio.to_thread(cache.put, key, frame)
+        return description
 
     def _runnable(self, found: FoundFolder, sources: _Sources) -> RunnableSkill:
         """Before it has been asked: named by its manifest or its folder, with default terms."""
