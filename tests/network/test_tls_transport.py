@@ -1,6 +1,7 @@
 import asyncio
 import hashlib
 import random
+import socket
 
 import pytest
 
@@ -406,9 +407,21 @@ async def test_dialling_where_nobody_is():
             await alice.dial(
                 BOB.node_id, [Address(TransportKind.MEMORY, "bob")], timeout_ms=PATIENCE_MS
             )
-        unknown = Address(TransportKind.TLS, "256.1.1.1.invalid", 1)
-        with pytest.raises(Unreachable, match="cannot be reached"):
-            await alice.dial(BOB.node_id, [unknown], timeout_ms=PATIENCE_MS)
+
+
+async def test_dialling_what_is_no_address(monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async with node(ALICE, listens=False) as (alice, _):
+        for host, port in (("a..b", 1), ("nul\0", 1), ("127.0.0.1", 99_999), ("127.0.0.1", -1)):
+            place = Address(TransportKind.TLS, host, port)
+            with pytest.raises(Unreachable, match="is not an address to dial"):
+                await alice.dial(BOB.node_id, [place], timeout_ms=PATIENCE_MS)
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+        place = Address(TransportKind.TLS, "unknown.invalid", 1)
+        with pytest.raises(Unreachable, match="cannot be reached: Name or service not known"):
+            await alice.dial(BOB.node_id, [place], timeout_ms=PATIENCE_MS)
 
 
 async def test_a_silent_listener_times_the_dial_out():

@@ -25,6 +25,7 @@ CLOSE_TEXT_BYTES_MAX = 256  # one sentence
 TOKEN_BYTES = 16
 _KIND_SHIFT = 24
 _LENGTH_MASK = (1 << _KIND_SHIFT) - 1
+_CLOSE_CODE_MAX = 0xFFFF
 _U32_MAX = 0xFFFF_FFFF
 
 
@@ -112,6 +113,7 @@ def attach_record(request: int, token: bytes) -> bytes:
 
 def close_record(code: int, text: str) -> bytes:
     """The sentence is cut to its limit without breaking a character."""
+    assert 0 <= code <= _CLOSE_CODE_MAX
     cut = text.encode()[:CLOSE_TEXT_BYTES_MAX].decode(errors="ignore").encode()
     return record(RecordKind.CLOSE, _CLOSE_CODE.pack(code) + cut)
 

@@ -223,6 +223,8 @@ class TlsTransport:
             if isinstance(error, TimeoutError):
                 raise DialTimeout(f"{place}: {reason}.") from None
             raise Unreachable(f"{place} cannot be reached: {reason}.") from None
+        except (ValueError, OverflowError) as error:  # hints of others may be no address at all
+            raise Unreachable(f"{place} is not an address to dial: {error}.") from None
         except asyncio.CancelledError:
             result = handshake.result
             if result.done() and not result.cancelled():
