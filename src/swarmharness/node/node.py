@@ -51,7 +51,8 @@ from swarmharness.skills.messages import DESCRIBE_METHOD, WATCH_METHOD
 from swarmharness.skills.sandbox.environments import EnvironmentCache
 from swarmharness.skills.sandbox.executor import SandboxExecutor
 from swarmharness.skills.sandbox.launch import launch
-from swarmharness.skills.sandbox.probe import SandboxReport, probe
+from swarmharness.skills.sandbox.probe import probe
+from swarmharness.skills.sandbox.report import SandboxReport
 from swarmharness.tasks.errors import NobodyOffers
 from swarmharness.tasks.messages import RUN_METHOD
 from swarmharness.tasks.task import TaskRequest
@@ -74,6 +75,7 @@ class Node:
             raise AssertionsDisabled("Python's assertions are switched off.")
         self.home = home
         self.shutdown_requested = asyncio.Event()
+        self._is_hurried = asyncio.Event()
         self._config = config
         self._clock = SystemClock()
         self._started_us = self._clock.now_us()
@@ -189,13 +191,24 @@ class Node:
         await self._executor.close(drain_ms=0)
         self.home.release()
 
+    def hurry(self) -> None:
+        """Do not wait any longer for running tasks: they are cancelled."""
+        self._is_hurried.set()
+
     async def _wait_until_idle(self, drain_ms: int) -> None:
-        try:
-            async with asyncio.timeout(drain_ms / 1000):
-                await self._submissions.gauge.wait_idle()
-                await self._workplace.gauge.wait_idle()
-        except TimeoutError:
+        idle = asyncio.ensure_future(self._idle())
+        hurried = asyncio.ensure_future(self._is_hurried.wait())
+        await asyncio.wait(
+            {idle, hurried}, timeout=drain_ms / 1000, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not idle.done():
             log.warning("%d tasks did not end in time and are cancelled.", self.busy_with)
+        for waiting in (idle, hurried):
+            waiting.cancel()
+
+    async def _idle(self) -> None:
+        await self._submissions.gauge.wait_idle()
+        await self._workplace.gauge.wait_idle()
 
     def request_shutdown(self) -> None:
         """Whoever runs the node sees this and stops it."""

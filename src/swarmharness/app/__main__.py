@@ -1,0 +1,5 @@
+"""`python -m swarmharness.app` is the `swarm` command."""
+
+from swarmharness.app.main import main
+
+main()

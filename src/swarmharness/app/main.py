@@ -1,0 +1,98 @@
+"""The `swarm` command: reads the command line, runs one command, answers with an exit status.
+
+Exit statuses: 0 done, 1 the operation failed, 2 usage, 3 no node runs, 4 refused, 5 degraded,
+6 deadline, 7 not authorised, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from swarmharness import __version__
+from swarmharness.app import demo_command, node_commands, task_commands
+from swarmharness.app.session import SESSION, say
+from swarmharness.kernel.errors import Blame, ExitCode, InternalError, SwarmError
+
+app = typer.Typer(
+    name="swarm",
+    help="Your machines and other people's machines become one swarm.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class UsageRefused(SwarmError):
+    """The command line could not be understood."""
+
+    code = "surfaces.usage_wrong"
+    blame = Blame.CALLER
+    hint = "`swarm --help` and `swarm COMMAND --help` explain."
+    exit_code = ExitCode.USAGE
+
+
+@app.callback()
+def options(
+    home: Annotated[
+        Path | None,
+        typer.Option(help="The node's directory (also SWARM_HOME).", show_default=False),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Answer for programs.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Run skills on your own machines and on other people's, and let them use yours."""
+    SESSION.home_path = home
+    SESSION.is_json = SESSION.is_json or json
+    if version:
+        sys.stdout.write(f"swarmharness {__version__}\n")
+        raise typer.Exit
+
+
+for module in (node_commands, task_commands, demo_command):
+    module.register(app)
+
+
+def main() -> None:
+    """Never a traceback for what a person can mend."""
+    SESSION.is_json = "--json" in sys.argv[1:]
+    try:
+        status = app(standalone_mode=False)
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            raise
+        status = _explain(error)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _explain(error: BaseException) -> int:
+    """Tells what went wrong and gives the exit status; a fault of ours is raised again."""
+    match error:
+        case SwarmError():
+            SESSION.failure(error)
+            return error.exit_code
+        case click.exceptions.NoArgsIsHelpError():
+            say(error.format_message())
+            return ExitCode.USAGE
+        case click.ClickException():
+            hint = None
+            if isinstance(error, click.UsageError) and error.ctx is not None:
+                hint = f"`{error.ctx.command_path} --help` explains."
+            SESSION.failure(UsageRefused(error.format_message(), hint=hint))
+            return ExitCode.USAGE
+        case click.Abort() | KeyboardInterrupt():
+            say("Interrupted.")
+            return ExitCode.INTERRUPTED
+        case _ if SESSION.is_json:
+            SESSION.failure(InternalError(f"{type(error).__name__}: {error}"))
+            return ExitCode.FAILED
+    raise error
+
+
+if __name__ == "__main__":
+    main()

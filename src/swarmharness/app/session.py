@@ -1,0 +1,76 @@
+"""A command session is what every command shares: which home, and whether a program is reading.
+
+People read text: results on stdout, everything else on stderr. Programs read `--json`: one envelope
+`{schema, ok, data}` or `{schema, ok, error}` on stdout, one per line where a command streams.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, final
+
+import msgspec
+
+from swarmharness.kernel.errors import SwarmError
+from swarmharness.node.home import Home, default_home
+
+
+@final
+class Session:
+    """Of one run of the `swarm` command."""
+
+    def __init__(self) -> None:
+        self.home_path: Path | None = None
+        self.is_json = False
+
+    @property
+    def home(self) -> Home:
+        return Home(self.home_path or default_home())
+
+    def data(self, schema: str, data: Any) -> None:
+        """A result, for programs."""
+        self._write({"schema": f"swarm.{schema}/1", "ok": True, "data": data})
+
+    def failure(self, error: SwarmError) -> None:
+        """A refusal, for whoever is reading."""
+        if self.is_json:
+            fields = {
+                "code": error.code,
+                "blame": error.blame.value,
+                "sentence": error.sentence,
+                "hint": error.hint,
+                "data": error.data,
+            }
+            self._write({"schema": "swarm.error/1", "ok": False, "error": fields})
+            return
+        say(f"✗ {error.sentence}")
+        for line in _detail_lines(error):
+            say(f"  {line}")
+        if error.hint:
+            say(f"  → {error.hint}")
+        say(f"  [{error.code}]")
+
+    def _write(self, value: dict[str, Any]) -> None:
+        sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+        sys.stdout.flush()
+
+
+SESSION = Session()
+"""Filled from the command line before a command runs; one process runs one command."""
+
+
+def say(text: str = "") -> None:
+    """For people's eyes only: never on stdout, which programs may read."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _detail_lines(error: SwarmError) -> list[str]:
+    attempts = error.data.get("attempts", [])
+    lines = [f"node {attempt['node']}: {attempt['sentence']}" for attempt in attempts]
+    for item in error.data.get("detail", []):
+        if isinstance(item, dict):
+            place = ".".join(str(part) for part in item.get("loc", ())) or "input"
+            lines.append(f"{place}: {item.get('msg', '')}")
+    return lines

@@ -1,0 +1,264 @@
+"""The control API is how people's programs steer their own node: routes over `NodeApi`.
+
+    GET  /healthz, /readyz           open: is the process there, does it serve
+    GET  /api/v1/status              who, where, what is running
+    GET  /api/v1/skills              what this node and its peers offer, and what is refused and why
+    GET  /api/v1/skills/{name}       schemas and words of one skill
+    POST /api/v1/tasks               run a skill; the answer, or with Accept: application/x-ndjson
+                                     each update of the task on a line of its own
+    POST /api/v1/peers               name a peer to connect with
+    POST /api/v1/shutdown            drain and end the node
+
+Input and output stay encoded: the node never decodes what a skill reads or writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing
+from typing import Any, TypeVar, final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from swarmharness.http.errors import NoSuchPath, RequestMalformed
+from swarmharness.http.problem import problem, problem_response
+from swarmharness.kernel.errors import InternalError, SwarmError
+from swarmharness.kernel.ids import NodeId, node_id_short, node_id_text
+from swarmharness.node.api import NodeApi
+from swarmharness.skills.errors import OutputTooLarge
+from swarmharness.tasks.errors import TaskCancelled
+from swarmharness.tasks.task import DEFAULT_DEADLINE_MS, MAX_DEADLINE_MS, TaskRequest
+from swarmharness.tasks.update import (
+    TaskAccepted,
+    TaskArtifact,
+    TaskChunk,
+    TaskCompleted,
+    TaskMoved,
+    TaskOffered,
+    TaskProgress,
+    TaskUpdate,
+)
+
+log = logging.getLogger(__name__)
+
+NDJSON = "application/x-ndjson"
+CHUNKS_LIMIT = 100_000  # of a stream that is asked for in one answer; longer ones are streamed
+T = TypeVar("T")
+
+
+@final
+class RunBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What `POST /api/v1/tasks` takes."""
+
+    skill: str
+    input: msgspec.Raw
+    on: str | None = None
+    deadline_ms: int = DEFAULT_DEADLINE_MS
+    retry: bool = True
+
+
+@final
+class PeerBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What `POST /api/v1/peers` takes."""
+
+    address: str
+
+
+def control_app(node: NodeApi) -> Starlette:
+    """The routes, without the gate."""
+    routes = _Routes(node)
+    return Starlette(
+        routes=[
+            Route("/healthz", routes.health),
+            Route("/readyz", routes.health),
+            Route("/api/v1/status", routes.status),
+            Route("/api/v1/skills", routes.skills),
+            Route("/api/v1/skills/{name:path}", routes.skill),
+            Route("/api/v1/tasks", routes.tasks, methods=["POST"]),
+            Route("/api/v1/peers", routes.peers, methods=["POST"]),
+            Route("/api/v1/shutdown", routes.shutdown, methods=["POST"]),
+        ],
+        exception_handlers={
+            SwarmError: _answer_refusal,  # type: ignore[dict-item]
+            HTTPException: _answer_unknown,  # type: ignore[dict-item]
+            Exception: _answer_fault,
+        },
+    )
+
+
+@final
+class _Routes:
+    def __init__(self, node: NodeApi) -> None:
+        self._node = node
+
+    async def health(self, _request: Request) -> Response:
+        return _json({"ok": True})
+
+    async def status(self, _request: Request) -> Response:
+        return _json(await self._node.status())
+
+    async def skills(self, _request: Request) -> Response:
+        return _json(await self._node.skills())
+
+    async def skill(self, request: Request) -> Response:
+        return _json(await self._node.describe(request.path_params["name"]))
+
+    async def peers(self, request: Request) -> Response:
+        body = await _body(request, PeerBody)
+        await self._node.name_peer(body.address)
+        return _json({"ok": True})
+
+    async def shutdown(self, _request: Request) -> Response:
+        self._node.request_shutdown()
+        return _json({"ok": True})
+
+    async def tasks(self, request: Request) -> Response:
+        body = await _body(request, RunBody)
+        if not 0 < body.deadline_ms <= MAX_DEADLINE_MS:
+            raise RequestMalformed(f"deadline_ms is a number from 1 to {MAX_DEADLINE_MS}.")
+        task = TaskRequest(
+            skill=body.skill,
+            input=bytes(body.input),
+            on=None if body.on is None else self._node.find_node(body.on),
+            deadline_ms=body.deadline_ms,
+            retry=body.retry,
+        )
+        updates = self._node.run(task)
+        if NDJSON in request.headers.get("accept", ""):
+            # What is refused before anything was tried keeps its own HTTP status.
+            first = await anext(updates)
+            return StreamingResponse(_lines(first, updates), media_type=NDJSON)
+        return await _until_left(request, _collect(updates))
+
+
+async def _body(request: Request, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(await request.body(), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestMalformed(f"The body is not a valid request: {error}") from None
+
+
+async def _until_left(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
+    """The caller who hangs up takes the task along."""
+    answering = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise TaskCancelled("The caller went away.")
+        return answering.result()
+    finally:
+        for task in (answering, leaving):
+            task.cancel()
+        await asyncio.gather(answering, leaving, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
+
+
+async def _collect(updates: AsyncIterator[TaskUpdate]) -> Response:
+    """One answer for the whole task; what a failed attempt had sent is dropped."""
+    chunks: list[msgspec.Raw] = []
+    artifacts: list[dict[str, Any]] = []
+    async with aclosing(updates):  # type: ignore[type-var]
+        async for update in updates:
+            match update:
+                case TaskChunk(value=value):
+                    if len(chunks) == CHUNKS_LIMIT:
+                        raise OutputTooLarge(
+                            f"The stream has more than {CHUNKS_LIMIT} chunks.",
+                            hint="Ask for the updates one by one (swarm run --stream).",
+                        )
+                    chunks.append(msgspec.Raw(value))
+                case TaskArtifact():
+                    artifacts.append(_update_line(update))
+                case TaskMoved():
+                    chunks.clear()
+                    artifacts.clear()
+                case TaskCompleted():
+                    line = _update_line(update)
+                    if update.output is None:
+                        line["chunks"] = chunks
+                    return _json({**line, "artifacts": artifacts})
+                case TaskOffered() | TaskAccepted() | TaskProgress():
+                    pass
+    raise AssertionError("a task's updates end with TaskCompleted or an error")
+
+
+async def _lines(first: TaskUpdate, rest: AsyncIterator[TaskUpdate]) -> AsyncIterator[bytes]:
+    async with aclosing(rest):  # type: ignore[type-var]
+        try:
+            yield _line(_update_line(first))
+            async for update in rest:
+                yield _line(_update_line(update))
+        except SwarmError as error:
+            yield _line({"type": "error", **problem(error)})
+
+
+def _update_line(update: TaskUpdate) -> dict[str, Any]:  # noqa: PLR0911  one per update
+    match update:
+        case TaskOffered(node, attempt):
+            return {"type": "offered", **_node(node), "attempt": attempt}
+        case TaskAccepted(node):
+            return {"type": "accepted", **_node(node)}
+        case TaskChunk(n, value, text):
+            return {"type": "chunk", "n": n, "value": msgspec.Raw(value), "text": text}
+        case TaskProgress(thousandths, note):
+            return {"type": "progress", "fraction": thousandths / 1000, "note": note}
+        case TaskArtifact(name, media_type, sha256, content):
+            return {
+                "type": "artifact",
+                "name": name,
+                "media_type": media_type,
+                "size": len(content),
+                "sha256": sha256.hex(),
+                "content_base64": base64.b64encode(content).decode(),
+            }
+        case TaskMoved(node, code, sentence):
+            return {"type": "moved", **_node(node), "code": code, "sentence": sentence}
+        case TaskCompleted(task_id, node, attempts, failures, output, usage):
+            return {
+                "type": "completed",
+                "task_id": task_id.hex(),
+                **_node(node),
+                "attempts": attempts,
+                "failures": failures,
+                "output": None if output is None else msgspec.Raw(output),
+                "usage": msgspec.structs.asdict(usage),
+            }
+
+
+def _node(node_id: NodeId) -> dict[str, str]:
+    return {"node": node_id_text(node_id), "short_node": node_id_short(node_id)}
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(value) + b"\n"
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+async def _answer_refusal(_request: Request, error: SwarmError) -> Response:
+    return problem_response(error)
+
+
+async def _answer_unknown(request: Request, error: HTTPException) -> Response:
+    sentence = f"{request.method} {request.url.path}: {error.detail}."
+    return problem_response(NoSuchPath(sentence))
+
+
+async def _answer_fault(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed.", request.method, request.url.path, exc_info=error)
+    return problem_response(InternalError("The node could not answer this request."))

@@ -1,0 +1,201 @@
+"""The control client is how Python programs, and the `swarm` command, talk to a running node.
+
+It finds the node through `run/endpoint.json` of its home and connects by the socket file. Every
+refusal of the node is raised here as the `SwarmError` that the node raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Self, TypeVar, final
+
+import httpx
+import msgspec
+
+from swarmharness.kernel.errors import ErrorRecord, InternalError, SwarmError, from_record
+from swarmharness.node.api import NodeStatus, SkillStatus
+from swarmharness.node.home import Home
+from swarmharness.sdk.errors import NodeUnresponsive, NoNode
+from swarmharness.tasks.task import DEFAULT_DEADLINE_MS
+
+T = TypeVar("T")
+
+CONNECT_S = 5.0  # a node that is there accepts at once
+ANSWER_S = 30.0  # for everything but tasks, which bring their own deadline
+NDJSON = "application/x-ndjson"
+
+
+@final
+class Endpoint(msgspec.Struct, frozen=True):
+    """What `run/endpoint.json` says."""
+
+    pid: int
+    url: str
+    socket: str
+    node_id: str
+    version: str
+    started_ms: int
+
+
+def read_endpoint(home: Home) -> Endpoint:
+    """Where the node of this home listens, or `NoNode`."""
+    try:
+        raw = home.endpoint.read_bytes()
+    except OSError:
+        raise NoNode(f"No node is running in {home.path}.") from None
+    try:
+        return msgspec.json.decode(raw, type=Endpoint)
+    except msgspec.DecodeError as error:
+        raise NoNode(f"{home.endpoint} cannot be read: {error}") from None
+
+
+@final
+class ControlClient:
+    """`async with ControlClient(home) as node:`."""
+
+    def __init__(self, home: Home) -> None:
+        self.endpoint = read_endpoint(home)
+        self._home = home
+        self._http = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(
+                uds=self.endpoint.socket,
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            ),
+            base_url="http://node",
+            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._http.aclose()
+
+    async def status(self) -> NodeStatus:
+        """Who the node is and what it does."""
+        return await self._get("/api/v1/status", NodeStatus)
+
+    async def skills(self) -> list[SkillStatus]:
+        """What the node and its peers offer, and what is refused and why."""
+        return await self._get("/api/v1/skills", list[SkillStatus])
+
+    async def describe(self, skill: str) -> dict[str, Any]:
+        """Schemas and words of one skill."""
+        return await self._get(f"/api/v1/skills/{skill}", dict[str, Any])
+
+    async def name_peer(self, address: str) -> None:
+        """Connect with this peer from now on."""
+        await self._post("/api/v1/peers", {"address": address})
+
+    async def shutdown(self) -> None:
+        """Ask the node to drain and end; returns before it has."""
+        await self._post("/api/v1/shutdown", {})
+
+    async def run(
+        self,
+        skill: str,
+        input_json: bytes,
+        *,
+        on: str | None = None,
+        deadline_ms: int = DEFAULT_DEADLINE_MS,
+        retry: bool = True,
+    ) -> dict[str, Any]:
+        """The completed task: `output` or `chunks`, `artifacts`, who did it and what it used."""
+        body = _run_body(skill, input_json, on, deadline_ms, retry=retry)
+        patience = httpx.Timeout(deadline_ms / 1000 + ANSWER_S, connect=CONNECT_S)
+        answer = await self._post("/api/v1/tasks", body, patience=patience)
+        completed: dict[str, Any] = msgspec.json.decode(answer, type=dict[str, Any])
+        return completed
+
+    async def stream(
+        self,
+        skill: str,
+        input_json: bytes,
+        *,
+        on: str | None = None,
+        deadline_ms: int = DEFAULT_DEADLINE_MS,
+        retry: bool = True,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Each update of the task as it comes; leaving the iteration cancels the task."""
+        body = _run_body(skill, input_json, on, deadline_ms, retry=retry)
+        timeout = httpx.Timeout(deadline_ms / 1000 + ANSWER_S, connect=CONNECT_S)
+        try:
+            async with self._http.stream(
+                "POST",
+                "/api/v1/tasks",
+                content=msgspec.json.encode(body),
+                headers={"Content-Type": "application/json", "Accept": NDJSON},
+                timeout=timeout,
+            ) as response:
+                if response.is_error:
+                    raise _refusal(await response.aread())
+                async for line in response.aiter_lines():
+                    update: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
+                    if update["type"] == "error":
+                        raise _refusal(line.encode())
+                    yield update
+        except httpx.HTTPError as error:
+            raise self._unresponsive(error) from error
+
+    async def _get(self, path: str, kind: type[T]) -> T:
+        try:
+            response = await self._http.get(path)
+        except httpx.HTTPError as error:
+            raise self._unresponsive(error) from error
+        if response.is_error:
+            raise _refusal(response.content)
+        return msgspec.json.decode(response.content, type=kind)
+
+    async def _post(
+        self, path: str, body: dict[str, Any], *, patience: httpx.Timeout | None = None
+    ) -> bytes:
+        try:
+            response = await self._http.post(
+                path,
+                content=msgspec.json.encode(body),
+                headers={"Content-Type": "application/json"},
+                timeout=patience or httpx.Timeout(ANSWER_S, connect=CONNECT_S),
+            )
+        except httpx.HTTPError as error:
+            raise self._unresponsive(error) from error
+        if response.is_error:
+            raise _refusal(response.content)
+        return response.content
+
+    def _unresponsive(self, error: httpx.HTTPError) -> SwarmError:
+        if isinstance(error, httpx.ConnectError):
+            return NoNode(f"No node answers in {self._home.path}; it may have crashed.")
+        return NodeUnresponsive(f"The node did not answer: {error or type(error).__name__}.")
+
+
+def _run_body(
+    skill: str, input_json: bytes, on: str | None, deadline_ms: int, *, retry: bool
+) -> dict[str, Any]:
+    return {
+        "skill": skill,
+        "input": msgspec.Raw(input_json),
+        "on": on,
+        "deadline_ms": deadline_ms,
+        "retry": retry,
+    }
+
+
+def _refusal(content: bytes) -> SwarmError:
+    try:
+        problem = msgspec.json.decode(content, type=dict[str, Any])
+        record = ErrorRecord(
+            problem["code"],
+            problem["blame"],
+            problem["detail"],
+            problem["hint"],
+            problem["data"],
+        )
+    except (msgspec.DecodeError, KeyError):
+        return InternalError(f"The node answered with no problem record: {content[:100]!r}")
+    return from_record(record, remote=False)
