@@ -101,9 +101,7 @@ def runnable(folder: Path, **overrides: object) -> RunnableSkill:
 
 @asynccontextmanager
 async def executor_of(*skills: RunnableSkill) -> AsyncIterator[SandboxExecutor]:
-    executor = SandboxExecutor(
-        launch_plain, egress_log=EgressLog(StoppedClock()), confined=False
-    )
+    executor = SandboxExecutor(launch_plain, egress_log=EgressLog(StoppedClock()), confined=False)
     try:
         for skill in skills:
             await executor.add(skill)

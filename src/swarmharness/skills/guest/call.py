@@ -5,292 +5,176 @@ function, plain generator) and may be wrapped in decorators that hide which. So 
 where to run it is taken from the unwrapped function, and the decision how to read what it
 returned is taken from the returned object itself. Plain code may block and therefore runs in
 a thread; the event loop stays free to hear `cancel`.
-
-A handler's exception is the handler's business: its class and message go to the caller, its
-traceback only to standard error, which the owner of this node can read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import importlib
 import inspect
-import os
-import stat
 import sys
-import tempfile
 import threading
-import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic import ValidationError
+from pydantic_core import from_json
 
+from .answer import chunk_frame, output_json
+from .call_directory import CallDirectory
 from .channel import Channel, HostGone
+from .failure import HandlerEnded, failure, failure_of, invalid_input
 from .loader import LoadedSkill
 
-MESSAGE_LIMIT: Final = 2000  # characters of an exception's text that travel
-_DETAIL_LIMIT: Final = 16  # validation faults listed; more help nobody
-_DETAIL_TEXT: Final = 300  # characters of one fault
 _CHUNKS_PER_TURN: Final = 64  # a generator that never waits still lets `cancel` be heard
 
 
-class OutputRefused(Exception):
-    """The handler gave something that its own `Output` model or JSON cannot express."""
+class _Streamed(int):
+    """The number of chunks of a plain generator that was read to its end in its own thread."""
 
 
-async def serve_call(skill: LoadedSkill, channel: Channel, directory: Path) -> None:
-    """Runs one call to its terminal frame. Raises nothing but `HostGone` and cancellation."""
-    request = await channel.receive()
-    task = asyncio.current_task()
-    assert task is not None
-    channel.watch(task.cancel)
-    try:
-        terminal, content = await _run(skill, channel, directory, request)
-    except HostGone:
-        raise
-    except asyncio.CancelledError:
-        terminal, content = _error("cancelled", "The call was cancelled."), None
-    except BaseException as error:  # noqa: BLE001  SystemExit in a handler ends only its call
-        terminal, content = _describe_failure(error), None
-    if content is None:
-        channel.post(terminal)
-    else:
-        channel.post_content(terminal, content)
-    await channel.drain()
+class Call:
+    """One run of the handler."""
 
+    def __init__(self, skill: LoadedSkill, channel: Channel, directory: CallDirectory) -> None:
+        self._skill = skill
+        self._channel = channel
+        self._directory = directory
+        self.thread_end: asyncio.Future[Any] | None = None
+        """Where a plain handler runs in a thread, which nobody can stop: when it is over."""
 
-async def _run(
-    skill: LoadedSkill, channel: Channel, directory: Path, request: dict[str, Any]
-) -> tuple[dict[str, Any], bytes | None]:
-    try:
-        payload = from_json(request["d"], allow_inf_nan=False)
-    except ValueError as error:
-        return _error("invalid_input", f"The input is not JSON: {error}"), None
-    try:
-        value = skill.input_model.model_validate(payload)
-    except ValidationError as error:
-        return _invalid_input(error), None
-    channel.post({"t": "started", "id": request["id"]})
-    _enter_context(channel, directory, request)
-    if skill.is_sync:
-        returned = await _in_thread(lambda: _settle_plain(skill.handle(value), channel))
-    else:
-        returned = skill.handle(value)
-    if inspect.isawaitable(returned):
-        returned = await returned
-    if isinstance(returned, AsyncIterator):
-        chunks = await _relay_stream(returned, channel)
-    elif isinstance(returned, Iterator):
-        chunks = await _in_thread(lambda: _relay_plain_stream(returned, channel))
-    elif isinstance(returned, _Streamed):
-        chunks = returned.chunks
-    else:
-        output = _output_json(skill, returned)
-        await _send_artifacts(channel, directory)
-        return {"t": "result"}, output
-    await _send_artifacts(channel, directory)
-    return {"t": "end", "n": chunks}, None
+    async def serve(self) -> None:
+        """To the terminal frame; raises nothing but `HostGone`."""
+        request = await self._channel.receive()
+        task = asyncio.current_task()
+        assert task is not None
+        self._channel.watch(task.cancel)
+        content = None
+        try:
+            terminal, content = await self._run(request)
+        except HostGone:
+            raise
+        except asyncio.CancelledError:
+            terminal = failure("cancelled", "The call was cancelled.")
+        except BaseException as error:  # noqa: BLE001  SystemExit in a handler ends only its call
+            terminal = failure_of(error)
+        if content is None:
+            self._channel.post(terminal)
+        else:
+            self._channel.post_content(terminal, content)
+        await self._channel.drain()
 
+    async def _run(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes | None]:
+        try:
+            payload = from_json(request["d"], allow_inf_nan=False)
+        except ValueError as error:
+            return failure("invalid_input", f"The input is not JSON: {error}"), None
+        try:
+            value = self._skill.input_model.model_validate(payload)
+        except ValidationError as error:
+            return invalid_input(error), None
+        self._channel.post({"t": "started", "id": request["id"]})
+        self._offer_context(request)
+        chunks, returned = await self._handle(value)
+        output = None if chunks is not None else output_json(self._skill.output_model, returned)
+        await self._send_artifacts()
+        if output is not None:
+            return {"t": "result"}, output
+        return {"t": "end", "n": chunks}, None
 
-def _enter_context(channel: Channel, directory: Path, request: dict[str, Any]) -> None:
-    def report(thousandths: int, note: str) -> None:
-        if not channel.is_blocked:  # progress is a courtesy: it never waits, and never piles up
-            with suppress(HostGone):
-                channel.post({"t": "progress", "p": thousandths, "note": note})
+    async def _handle(self, value: Any) -> tuple[int | None, Any]:
+        """The number of chunks of a stream, or else what the handler returned."""
+        if self._skill.is_sync:
+            returned = await self._in_thread(lambda: self._handle_plainly(value))
+        else:
+            returned = self._skill.handle(value)
+        if inspect.isawaitable(returned):
+            returned = await returned
+        if isinstance(returned, _Streamed):
+            return int(returned), None
+        if isinstance(returned, AsyncIterator):
+            return await self._relay(returned), None
+        if isinstance(returned, Iterator):
+            return await self._in_thread(lambda: self._relay_plainly(returned)), None
+        return None, returned
 
-    module = importlib.import_module("swarmharness.skill")
-    module._current.set(  # noqa: SLF001  the two files are one mechanism on two paths
-        module.Context(
+    def _handle_plainly(self, value: Any) -> Any:
+        """In a thread, which also reads the generator that it makes."""
+        returned = self._skill.handle(value)
+        return self._relay_plainly(returned) if isinstance(returned, Iterator) else returned
+
+    async def _relay(self, stream: AsyncIterator[Any]) -> int:
+        n = 0
+        try:
+            async for chunk in stream:
+                self._channel.post_content(*chunk_frame(n, chunk))
+                n += 1
+                if self._channel.is_blocked:
+                    await self._channel.drain()
+                elif n % _CHUNKS_PER_TURN == 0:
+                    await asyncio.sleep(0)
+        finally:
+            close = getattr(stream, "aclose", None)
+            if close is not None:
+                await close()
+        return n
+
+    def _relay_plainly(self, stream: Iterator[Any]) -> _Streamed:
+        n = 0
+        for chunk in stream:
+            self._channel.post_content(*chunk_frame(n, chunk))
+            self._channel.drain_in_thread()
+            n += 1
+        return _Streamed(n)
+
+    async def _send_artifacts(self) -> None:
+        for name, content in self._directory.artifacts():
+            self._channel.post_content({"t": "artifact", "name": name}, content)
+            await self._channel.drain()
+
+    def _offer_context(self, request: dict[str, Any]) -> None:
+        module = sys.modules["swarmharness.skill"]  # the bootstrap has put it there
+        context = module.Context(
             task_id=request["task"],
             caller=request["caller"],
             deadline_ms=request["deadline_ms"],
-            directory=directory,
-            report=report,
+            directory=self._directory.path,
+            report=self._report,
         )
-    )
+        module._current.set(context)  # noqa: SLF001  one mechanism, on the skill's side and on ours
+
+    def _report(self, thousandths: int, note: str) -> None:
+        if not self._channel.is_blocked:  # progress is a courtesy: it never waits, never piles up
+            text = note.encode("utf-8", "replace").decode()
+            with suppress(HostGone):
+                self._channel.post({"t": "progress", "p": thousandths, "note": text})
+
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+        """A daemon thread of its own: a handler that hangs must not hold a shared pool's place."""
+        loop = asyncio.get_running_loop()
+        end = self.thread_end = loop.create_future()
+        context = contextvars.copy_context()
+
+        def body() -> None:
+            result: Any = None
+            fault: Exception | None = None
+            try:
+                result = context.run(work)
+            except (MemoryError, HostGone) as error:
+                fault = error
+            except BaseException as error:  # noqa: BLE001  carried to the call, which describes it
+                fault = HandlerEnded(error)
+            with suppress(RuntimeError):  # the loop ended first: nobody waits
+                loop.call_soon_threadsafe(_settle, end, result, fault)
+
+        threading.Thread(target=body, name="handler", daemon=True).start()
+        return await asyncio.shield(end)
 
 
-class _Streamed:
-    """A plain generator was read to its end in the thread that made it."""
-
-    def __init__(self, chunks: int) -> None:
-        self.chunks = chunks
-
-
-def _settle_plain(returned: Any, channel: Channel) -> Any:
-    """Generators stay in the thread that made them; anything else goes back to the loop."""
-    if isinstance(returned, Iterator):
-        return _Streamed(_relay_plain_stream(returned, channel))
-    return returned
-
-
-async def _relay_stream(stream: AsyncIterator[Any], channel: Channel) -> int:
-    n = 0
-    try:
-        async for chunk in stream:
-            _post_chunk(channel, n, chunk)
-            n += 1
-            if channel.is_blocked:
-                await channel.drain()
-            elif n % _CHUNKS_PER_TURN == 0:
-                await asyncio.sleep(0)
-    finally:
-        close = getattr(stream, "aclose", None)
-        if close is not None:
-            await close()
-    return n
-
-
-def _relay_plain_stream(stream: Iterator[Any], channel: Channel) -> int:
-    n = 0
-    for chunk in stream:
-        _post_chunk(channel, n, chunk)
-        channel.drain_in_thread()
-        n += 1
-    return n
-
-
-def _post_chunk(channel: Channel, n: int, chunk: Any) -> None:
-    """`d` is the chunk's JSON up to `cut`, then its text; text alone needs no JSON from here."""
-    if type(chunk) is str:
-        channel.post_content({"t": "chunk", "n": n, "cut": 0}, _utf8(chunk))
-        return
-    try:
-        value = (
-            chunk.model_dump_json(by_alias=False).encode()
-            if isinstance(chunk, BaseModel)
-            else to_json(chunk, inf_nan_mode="null", fallback=str)
-        )
-    except (PydanticSerializationError, ValueError) as error:
-        raise OutputRefused(f"Chunk {n} has no JSON form: {error}") from error
-    content = value + _utf8(str(chunk))
-    channel.post_content({"t": "chunk", "n": n, "cut": len(value)}, content)
-
-
-def _output_json(skill: LoadedSkill, returned: Any) -> bytes:
-    try:
-        if isinstance(returned, dict):
-            returned = skill.output_model.model_validate(returned)
-        if isinstance(returned, skill.output_model):
-            return returned.model_dump_json(by_alias=False).encode()
-    except ValidationError as error:
-        raise OutputRefused(
-            f"The returned dict is no {skill.output_model.__name__}: {_faults_text(error)}"
-        ) from error
-    except (PydanticSerializationError, ValueError) as error:
-        raise OutputRefused(f"The output has no JSON form: {error}") from error
-    raise OutputRefused(
-        f"The handler returned {type(returned).__name__}, not {skill.output_model.__name__}."
-    )
-
-
-async def _send_artifacts(channel: Channel, directory: Path) -> None:
-    """Regular files only; the host checks names, number and size again."""
-    for path in sorted((directory / "out").iterdir()):
-        if stat.S_ISREG(path.lstat().st_mode):
-            channel.post_content({"t": "artifact", "name": path.name}, path.read_bytes())
-            await channel.drain()
-
-
-async def _in_thread(work: Callable[[], Any]) -> Any:
-    """A daemon thread of its own: a handler that hangs must not hold a shared pool's place."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Any] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def settle(result: Any, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(result)
-        else:
-            done.set_exception(error)
-
-    def body() -> None:
-        result, failure = None, None
-        try:
-            result = context.run(work)
-        except BaseException as error:  # noqa: BLE001  carried to the call, which describes it
-            # A future refuses StopIteration, and SystemExit would end the loop.
-            failure = error if isinstance(error, Exception) else _Ended(error)
-            if isinstance(error, StopIteration):
-                failure = _Ended(error)
-        with suppress(RuntimeError):  # the loop ended first: nobody waits
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    threading.Thread(target=body, name="handler", daemon=True).start()
-    return await done
-
-
-class _Ended(Exception):
-    """A handler's exception of a kind that futures and loops treat as their own."""
-
-    def __init__(self, cause: BaseException) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
-def _describe_failure(error: BaseException) -> dict[str, Any]:
-    if isinstance(error, _Ended):
-        error = error.cause
-    if isinstance(error, MemoryError):
-        return _error("memory", "The handler ran out of memory.")
-    if isinstance(error, OutputRefused):
-        return _error("bad_output", str(error))
-    with suppress(OSError):  # the owner's copy; a full or closed pipe must not change the answer
-        traceback.print_exception(error, file=sys.stderr)
-        sys.stderr.flush()
-    text = str(error)
-    return _error("handler_error", f"{type(error).__name__}: {text}" if text else repr(error))
-
-
-def _invalid_input(error: ValidationError) -> dict[str, Any]:
-    frame = _error("invalid_input", f"The input does not fit: {_faults_text(error)}")
-    frame["detail"] = [
-        {
-            "loc": [part if isinstance(part, int) else part[:_DETAIL_TEXT] for part in f["loc"]],
-            "msg": f["msg"][:_DETAIL_TEXT],
-            "type": f["type"][:_DETAIL_TEXT],
-        }
-        for f in error.errors(include_url=False, include_context=False, include_input=False)[
-            :_DETAIL_LIMIT
-        ]
-    ]
-    return frame
-
-
-def _faults_text(error: ValidationError) -> str:
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    first = faults[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the whole"
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{where}: {first['msg']}{more}"
-
-
-def _error(code: str, message: str) -> dict[str, Any]:
-    return {"t": "error", "code": code, "message": _utf8(message[:MESSAGE_LIMIT]).decode()}
-
-
-def _utf8(text: str) -> bytes:
-    """A lone surrogate becomes `?`: what leaves is always UTF-8."""
-    return text.encode("utf-8", "replace")
-
-
-def make_call_directory(scratch: Path, number: int) -> Path:
-    """With its `out`, whose files go back to the caller."""
-    directory = scratch / f"call-{number}"
-    (directory / "out").mkdir(parents=True)
-    return directory
-
-
-def enter_call_directory(directory: Path) -> None:
-    """For a process that serves one call at a time: the directory is its whole world."""
-    os.chdir(directory)
-    os.environ["SWARM_OUT"] = str(directory / "out")
-    os.environ["HOME"] = os.environ["TMPDIR"] = str(directory)
-    tempfile.tempdir = None  # forget the place found at import
+def _settle(end: asyncio.Future[Any], result: Any, fault: Exception | None) -> None:
+    if fault is None:
+        end.set_result(result)
+    else:
+        end.set_exception(fault)
+        end.exception()  # looked at: a call that was cancelled meanwhile does not ask

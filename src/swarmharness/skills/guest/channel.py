@@ -51,11 +51,11 @@ class Channel:
         """Returns when the kernel has taken everything."""
         while self._unsent:
             writable = self._loop.create_future()
-            self._loop.add_writer(self._socket, _wake, writable)
+            self._loop.add_writer(self._socket.fileno(), _wake, writable)
             try:
                 await writable
             finally:
-                self._loop.remove_writer(self._socket)
+                self._loop.remove_writer(self._socket.fileno())
             with self._lock:
                 self._flush()
 
@@ -84,16 +84,16 @@ class Channel:
 
     def watch(self, on_cancel: Callable[[], object]) -> None:
         """After the input only `cancel` or the end can arrive: both mean stop."""
-        self._loop.add_reader(self._socket, self._on_readable, on_cancel)
+        self._loop.add_reader(self._socket.fileno(), self._on_readable, on_cancel)
         self._watched = True
 
     def close(self) -> None:
         if self._watched:
-            self._loop.remove_reader(self._socket)
+            self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
 
     def _on_readable(self, on_cancel: Callable[[], object]) -> None:
-        self._loop.remove_reader(self._socket)
+        self._loop.remove_reader(self._socket.fileno())
         self._watched = False
         on_cancel()
 

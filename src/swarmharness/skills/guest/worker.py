@@ -11,12 +11,15 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
-from .call import enter_call_directory, make_call_directory, serve_call
+from .call import Call
+from .call_directory import CallDirectory
 from .channel import Channel, HostGone
 from .control import ControlSocket
 from .loader import LoadedSkill
-from .zygote import wipe
+
+_THREAD_GRACE_SECONDS: Final = 0.15  # a little less than the host's patience
 
 
 class Worker:
@@ -30,21 +33,20 @@ class Worker:
         self._scratch = scratch
         self._exclusive = exclusive
         self._number = 0
+        self._spare_directories: list[CallDirectory] = []
         self._calls: set[asyncio.Task[None]] = set()
 
     def serve(self) -> None:
+        """Until the host says `quit` or goes away; then the process ends, with all its threads."""
         asyncio.run(self._serve())
-        # Handler threads that hang would keep the interpreter from ending.
         os._exit(0)
 
     async def _serve(self) -> None:
-        self._ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._control, self._on_control)
-        await self._ended.wait()
-        loop.remove_reader(self._control)
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self._control.fileno(), self._on_control, ended)
+        await ended.wait()
 
-    def _on_control(self) -> None:
+    def _on_control(self, ended: asyncio.Event) -> None:
         alive = self._control.fill()
         while (frame := self._control.pop()) is not None:
             if frame["t"] == "call":
@@ -52,7 +54,7 @@ class Worker:
             elif frame["t"] == "quit":
                 alive = False
         if not alive:
-            self._ended.set()
+            ended.set()
 
     def _start(self, call_id: str, descriptor: int) -> None:
         task = asyncio.get_running_loop().create_task(self._call(call_id, descriptor))
@@ -60,21 +62,43 @@ class Worker:
         task.add_done_callback(self._calls.discard)
 
     async def _call(self, call_id: str, descriptor: int) -> None:
-        self._number += 1
-        directory = make_call_directory(self._scratch, self._number)
+        directory = self._take_directory()
         if self._exclusive:
-            enter_call_directory(directory)
+            directory.enter()
         channel = Channel(descriptor)
+        call = Call(self._skill, channel, directory)
         try:
             with suppress(HostGone):
-                await serve_call(self._skill, channel, directory)
+                await call.serve()
         finally:
+            clean = await _is_over(call)
+            channel.close()
             if self._exclusive:
                 os.chdir(self._scratch)
-            clean = wipe(directory)
-            channel.close()
+            clean = self._give_back(directory) and clean
             with suppress(OSError):
                 sys.stderr.flush()
             self._control.send(
                 {"t": "done", "id": call_id, "signal": 0, "status": 0, "clean": clean}
             )
+
+    def _take_directory(self) -> CallDirectory:
+        if self._spare_directories:
+            return self._spare_directories.pop()
+        self._number += 1
+        return CallDirectory(self._scratch / f"call-{self._number}")
+
+    def _give_back(self, directory: CallDirectory) -> bool:
+        """Most calls write no file; then the next one may have the same empty place."""
+        if directory.is_untouched():
+            self._spare_directories.append(directory)
+            return True
+        return directory.wipe()
+
+
+async def _is_over(call: Call) -> bool:
+    """A plain handler goes on in its thread after a cancellation: then the worker is used up."""
+    if call.thread_end is None or call.thread_end.done():
+        return True
+    await asyncio.wait([call.thread_end], timeout=_THREAD_GRACE_SECONDS)
+    return call.thread_end.done()

@@ -8,10 +8,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, final
 
 _TICK_MS: Final = 1000 // os.sysconf("SC_CLK_TCK")
+_PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
+_STAT_BYTES: Final = 1024  # 52 numbers and a short name
 _UTIME: Final = 11  # utime, stime, cutime, cstime follow each other; counted after the name
+_RSS: Final = 21
+
+
+class ProcessReading(NamedTuple):
+    """Processor time so far, with reaped children; memory now."""
+
+    cpu_ms: int
+    rss_kib: int
 
 
 def guest_pid_of(init_pid: int) -> int:
@@ -23,23 +33,22 @@ def guest_pid_of(init_pid: int) -> int:
     return int(children.split()[0]) if children.split() else init_pid
 
 
-def cpu_ms_of(pid: int) -> int:
-    """With its reaped children; 0 when it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:  # noqa: PTH123  twice per call: kept lean
-            fields = stream.read()
-    except OSError:
-        return 0
-    times = fields[fields.rindex(b")") + 2 :].split()[_UTIME : _UTIME + 4]
-    return sum(int(time) for time in times) * _TICK_MS
+@final
+class ProcessMeter:
+    """Reads one process; its file stays open, which halves the cost and outlives a reused pid."""
 
+    def __init__(self, pid: int) -> None:
+        self._stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
 
-def peak_rss_kib_of(pid: int) -> int:
-    """The highest resident size that the process has had; 0 when it is gone."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as stream:  # noqa: PTH123
-            status = stream.read()
-    except OSError:
-        return 0
-    start = status.find(b"VmHWM:")
-    return int(status[start + 6 :].split(None, 1)[0]) if start >= 0 else 0
+    def read(self) -> ProcessReading:
+        """Zeroes when the process is gone."""
+        try:
+            stat = os.pread(self._stat, _STAT_BYTES, 0)
+        except ProcessLookupError:
+            return ProcessReading(0, 0)
+        fields = stat[stat.rindex(b")") + 2 :].split()
+        cpu_ticks = sum(map(int, fields[_UTIME : _UTIME + 4]))
+        return ProcessReading(cpu_ticks * _TICK_MS, int(fields[_RSS]) * _PAGE_KIB)
+
+    def close(self) -> None:
+        os.close(self._stat)

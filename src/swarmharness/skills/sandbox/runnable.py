@@ -56,3 +56,7 @@ class RunnableSkill(msgspec.Struct, frozen=True, kw_only=True):
     env: tuple[tuple[str, str], ...] = ()
     """Environment variables that the owner granted."""
     network_allow: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert isinstance(self.isolation, Isolation), "a plain string would pass for no mode at all"
+        assert self.concurrency >= 1, f"{self.name} has no place for any call"

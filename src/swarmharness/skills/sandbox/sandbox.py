@@ -43,7 +43,7 @@ from swarmharness.skills.sandbox.guest_frames import (
     encode_frame,
 )
 from swarmharness.skills.sandbox.lifecycle import Event, State, step
-from swarmharness.skills.sandbox.meters import guest_pid_of
+from swarmharness.skills.sandbox.meters import ProcessMeter, ProcessReading, guest_pid_of
 from swarmharness.skills.sandbox.runnable import RunnableSkill
 from swarmharness.skills.sandbox.watchdog import MemoryWatchdog, TreeMeter
 
@@ -131,8 +131,6 @@ class Sandbox:
         self.state = State.SPAWN
         self.served = 0
         self.description = b""
-        self.guest_pid = 0
-        """The process that has imported the skill; 0 while there is none."""
         self.cause_of_death: SwarmError | None = None
         """Told to the calls it takes with it; None when there is nothing to add."""
         self.is_stuck = False
@@ -149,6 +147,8 @@ class Sandbox:
         self._process: GuestProcess | None = None
         self._control: socket.socket | None = None
         self._proxy: asyncio.Task[None] | None = None
+        self._meter: ProcessMeter | None = None
+        self._tree: TreeMeter | None = None
         self._watchdog: MemoryWatchdog | None = None
         self._is_gone = asyncio.Event()
 
@@ -164,6 +164,13 @@ class Sandbox:
     @property
     def has_place(self) -> bool:
         return self.state in (State.READY, State.BUSY) and self.calls_running < self._places
+
+    def read_meter(self) -> ProcessReading:
+        """Of the process that has imported the skill; memory is the most that was seen lately."""
+        if self._meter is None or self._tree is None:
+            return ProcessReading(0, 0)
+        reading = self._meter.read()
+        return reading._replace(rss_kib=max(reading.rss_kib, self._tree.max_rss_kib))
 
     def last_words(self) -> str:
         """What the guest wrote to its standard error, at most 64 KiB."""
@@ -279,15 +286,7 @@ class Sandbox:
             case ReadyFrame():
                 assert self._process is not None
                 assert self._control is not None
-                self.guest_pid = guest_pid_of(self._process.init_pid)
-                self._watchdog = MemoryWatchdog(
-                    TreeMeter(self._process.init_pid),
-                    self._on_memory_breach,
-                    limit_bytes=self.skill.resources.memory_mb * MIB,
-                )
-                self._step(Event.IMPORTED)
-                self._loop.add_reader(self._control, self._on_control)
-                self._on_change(self)
+                self._take_up_service(self._process.init_pid, self._control)
             case DescribedFrame():
                 self.description = frame.d
                 self.destroy()
@@ -303,6 +302,21 @@ class Sandbox:
                 )
             case _:
                 raise SandboxProtocolBroken("The sandbox spoke out of turn during its start.")
+
+    def _take_up_service(self, init_pid: int, control: socket.socket) -> None:
+        try:
+            self._meter = ProcessMeter(guest_pid_of(init_pid))
+        except OSError:
+            raise SkillBroken(f"{self.skill.name} ended right after its import.") from None
+        self._tree = TreeMeter(init_pid)
+        self._watchdog = MemoryWatchdog(
+            self._tree,
+            self._on_memory_breach,
+            limit_bytes=self.skill.resources.memory_mb * MIB,
+        )
+        self._step(Event.IMPORTED)
+        self._loop.add_reader(control.fileno(), self._on_control)
+        self._on_change(self)
 
     async def _hear(self) -> ControlFrame | None:
         """During the start only; None when the guest is gone."""
@@ -377,10 +391,10 @@ class Sandbox:
         assert state is not None, f"a sandbox in state {self.state} cannot be {event}"
         self.state = state
         if self._watchdog is not None:
-            if self._calls:
-                self._watchdog.start()
-            else:
+            if event is Event.EMPTIED:
                 self._watchdog.stop()
+            elif self._calls:
+                self._watchdog.start()
 
     def _after_step(self) -> None:
         if self.state is State.DEAD:
@@ -399,8 +413,11 @@ class Sandbox:
     def _bury(self) -> None:
         assert self.state is State.DEAD
         if self._control is not None:
-            self._loop.remove_reader(self._control)
+            self._loop.remove_reader(self._control.fileno())
             self._control.close()
+        if self._meter is not None:
+            self._meter.close()
+            self._meter = None
         if self._proxy is not None:
             self._proxy.cancel()
         if self._watchdog is not None:

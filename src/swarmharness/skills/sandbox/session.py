@@ -33,7 +33,6 @@ from swarmharness.skills.sandbox.guest_frames import (
     GuestFrameReader,
     encode_call,
 )
-from swarmharness.skills.sandbox.meters import cpu_ms_of, peak_rss_kib_of
 from swarmharness.skills.sandbox.sandbox import STEP_SECONDS, Ending, Sandbox
 from swarmharness.skills.sandbox.transcript import Answer, Transcript
 
@@ -80,7 +79,7 @@ class Session:
         self._verdict: SwarmError | None = None
         self._socket: socket.socket | None = None
         self._is_settled = False
-        self._cpu_ms = cpu_ms_of(sandbox.guest_pid)
+        self._cpu_ms_before = sandbox.read_meter().cpu_ms
         self._handler_seconds = 0.0
         self._consumer_seconds = 0.0
         self._consumer_has_it = False
@@ -158,11 +157,11 @@ class Session:
             except ConnectionError:
                 return b""
             readable = self._loop.create_future()
-            self._loop.add_reader(self._socket, _wake, readable)
+            self._loop.add_reader(self._socket.fileno(), _wake, readable)
             try:
                 await readable
             finally:
-                self._loop.remove_reader(self._socket)
+                self._loop.remove_reader(self._socket.fileno())
 
     async def _finish(self, answer: Answer) -> Finished:
         self._is_settled = True
@@ -170,12 +169,12 @@ class Session:
             # The call's process is metered once its zygote has reaped it.
             self._sandbox.expect_end(self._name, SETTLE_SECONDS)
             await asyncio.shield(self._ending)
-        pid = self._sandbox.guest_pid
+        reading = self._sandbox.read_meter()
         meters = Meters(
             queue_ms=self._queue_ms,
             wall_ms=round((self._loop.time() - self._started_at) * 1000),
-            cpu_ms=max(0, cpu_ms_of(pid) - self._cpu_ms),
-            max_rss_kib=peak_rss_kib_of(pid),
+            cpu_ms=max(0, reading.cpu_ms - self._cpu_ms_before),
+            max_rss_kib=reading.rss_kib,
             bytes_in=len(self._call.input),
             bytes_out=self._transcript.bytes_out,
             chunks=self._transcript.chunks,

@@ -177,7 +177,9 @@ class Transcript:
         self._pieces.append(piece)
         self._pieces_bytes += len(piece)
         # What they belong to is not known yet: an artifact may be as large as artifacts may be.
-        if not piece or self._pieces_bytes > max(self._output_left, self._artifact_left):
+        if not piece:
+            raise SandboxProtocolBroken("The sandbox sent an empty piece.")
+        if self._pieces_bytes > max(self._output_left, self._artifact_left):
             raise OutputTooLarge(f"The handler gave {self._pieces_bytes} bytes or more at once.")
 
     def _whole(self, tail: bytes) -> bytes:
