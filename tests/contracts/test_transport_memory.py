@@ -5,9 +5,10 @@ import hashlib
 
 import pytest
 
-pytest.register_assert_rewrite("contracts.transport_contract")
+pytest.register_assert_rewrite("contracts.transport_contract", "contracts.two_nodes")
 
-from contracts.transport_contract import KIB, MIB, Node, TransportContract  # noqa: E402
+from contracts.transport_contract import TransportContract  # noqa: E402
+from contracts.two_nodes import KIB, MIB, Node  # noqa: E402
 from swarmharness.kernel.ids import DEVELOPMENT_NETWORK, NodeId  # noqa: E402
 from swarmharness.network.address import Address, TransportKind  # noqa: E402
 from swarmharness.network.link_model import LAN, WAN, Cut, LinkModel  # noqa: E402
