@@ -81,16 +81,19 @@ def test_transparent_parts_turn_white_in_jpeg_and_small_pictures_are_not_enlarge
     )
     assert (done["output"]["width"], done["output"]["height"]) == (640, 400)
     assert min(decoded(done["output"]).getpixel((2, 2))) > 250
+    assert decoded(done["output"]).getpixel((80, 350))[0] < 100  # a bar shows
 
 
 def test_bombs_and_non_pictures_are_refused_before_they_are_unpacked(run_example):
+    tiff = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(tiff, "TIFF")
     done = run_example(
         "thumbnail",
         {"image_base64": png_header(6000, 4001)},
         {"image_base64": png_header(60_000, 60_000)},
         {"image_base64": base64.b64encode(b"no picture at all").decode()},
-        # PostScript is a format that Pillow knows and this skill does not open.
-        {"image_base64": base64.b64encode(b"%!PS-Adobe-3.0 EPSF-3.0\n").decode()},
+        # TIFF is a format that Pillow knows and this skill does not open.
+        {"image_base64": base64.b64encode(tiff.getvalue()).decode()},
     )
     assert [one["refused"] for one in done] == [["image_base64"]] * 4
     reasons = [one["reasons"][0] for one in done]
