@@ -71,7 +71,7 @@ def bench_python() -> str | None:
 def ours() -> dict[str, dict]:
     folders = [str(CORPUS / "skills" / name) for name in SKILLS]
     done = subprocess.run(
-        [sys.executable, "-B", str(CORPUS / "ours.py"), *folders],
+        [sys.executable, "-BP", str(CORPUS / "ours.py"), *folders],
         capture_output=True,
         text=True,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +21,7 @@ def observe() -> Observe:
 
     def run(*folders: Path, python: str = sys.executable) -> dict:
         done = subprocess.run(
-            [python, "-B", str(CORPUS / "ours.py"), *map(str, folders)],
+            [python, "-BP", str(CORPUS / "ours.py"), *map(str, folders)],
             capture_output=True,
             text=True,
         )
@@ -86,6 +87,12 @@ def test_a_handler_that_does_not_import(observe, make, handler, reason):
     assert found.startswith(reason)
     assert "\n" not in found
     assert len(found) <= 500
+
+
+def test_a_relative_path_gives_the_same_reasons(observe, make):
+    folder = make("raise KeyError\n")
+    relative = Path(os.path.relpath(folder))
+    assert observe(relative)["made"]["error"] == "handler.py:1: KeyError"
 
 
 def test_a_syntax_error_in_a_module_names_that_module(observe, make):

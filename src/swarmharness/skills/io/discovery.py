@@ -86,7 +86,7 @@ def _beside(directory: Path, names: list[str]) -> _Beside:
 
 
 def _found(path: Path, kind: FolderKind, beside: _Beside) -> FoundFolder:
-    own, problem = _signature_of(path.resolve())
+    own, problem = _signature_of(path)
     return FoundFolder(
         path=path,
         kind=kind,
