@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import fcntl
 import hashlib
+import importlib.util
 import json
+import sysconfig
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -170,9 +173,14 @@ async def test_only_wheels_are_installed_never_a_setup_script(tmp_path: Path) ->
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     with zipfile.ZipFile(wheels / "tiny-1.0.zip", "w") as archive:
-        archive.writestr("tiny-1.0/setup.py", "raise SystemExit('executed')")
+        archive.writestr(
+            "tiny-1.0/pyproject.toml",
+            '[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = ["."]\n',
+        )
+        archive.writestr("tiny-1.0/own.py", "raise SystemExit('executed')")
     with pytest.raises(EnvironmentFailed) as told:
         await cache(tmp_path, offline(wheels)).acquire(["tiny"])
+    assert "No matching distribution" in told.value.sentence
     assert "executed" not in told.value.data["output"]
 
 
@@ -272,7 +280,7 @@ async def test_an_index_that_never_answers_is_given_up(tmp_path: Path) -> None:
     async with index({}, silent=True) as address:
         limits = InstallLimits(seconds=1.5)
         environments = cache(tmp_path, Operator(index_url=address), limits=limits)
-        with pytest.raises(EnvironmentFailed, match="longer than 1.5 s"):
+        with pytest.raises(EnvironmentFailed, match=r"longer than 1\.5 s"):
             await environments.acquire(["tiny"])
     assert list((tmp_path / "environments").iterdir()) == []
 
@@ -407,6 +415,14 @@ async def test_the_least_recently_used_goes_unless_it_is_in_use(tmp_path: Path) 
 
 
 @sandboxed
+async def test_the_environment_just_built_is_never_the_victim(tmp_path: Path) -> None:
+    make_wheel(tmp_path / "wheels")
+    environments = cache(tmp_path, offline(tmp_path / "wheels"), bytes_limit=0)
+    with await environments.acquire(["tiny"]) as environment:
+        assert environment.path.is_dir()
+
+
+@sandboxed
 async def test_a_damaged_environment_is_built_anew(tmp_path: Path) -> None:
     make_wheel(tmp_path / "wheels")
     operator = offline(tmp_path / "wheels")
@@ -441,6 +457,20 @@ def test_a_lock_excludes_and_its_file_does_not_outlive_the_last_exclusive_holder
     assert not path.exists()
 
 
+def test_a_lock_on_a_file_that_lost_its_name_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "k.lock"
+    real = fcntl.flock
+
+    def late(descriptor: int, how: int) -> None:
+        path.unlink()  # as the holder before does, between our open and our lock
+        real(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert EnvironmentLock.try_take(path, exclusive=True) is None
+
+
 # The operator's pip -----------------------------------------------------------------------------
 
 
@@ -464,6 +494,65 @@ async def test_a_pip_that_cannot_answer_is_a_typed_failure(
     fake_pip(tmp_path, monkeypatch, "")
     with pytest.raises(EnvironmentFailed, match="pip did not tell its configuration"):
         await read_settings()
+
+
+@sandboxed
+async def test_without_an_installed_pip_the_interpreters_bundled_one_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "pip" else real(name)
+    )
+    try:
+        assert find_pip().suffix == ".whl"
+    except EnvironmentFailed:
+        pytest.skip("this interpreter brings no pip of its own")
+    assert (await read_settings()).default_file_host
+    make_wheel(tmp_path / "wheels")
+    (await cache(tmp_path, offline(tmp_path / "wheels")).acquire(["tiny"])).close()
+
+
+def test_without_any_pip_the_hint_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda _name: None)
+    with pytest.raises(EnvironmentFailed) as told:
+        find_pip()
+    assert "ensurepip" in told.value.hint
+
+
+async def test_a_pip_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installing, "SETTINGS_SECONDS", 0.0)
+    with pytest.raises(EnvironmentFailed, match="within 0 s"):
+        await read_settings()
+
+
+async def test_asking_pip_can_be_cancelled() -> None:
+    asking = asyncio.create_task(read_settings())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
+@sandboxed
+async def test_configured_certificates_are_shown_and_missing_ones_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = offline(tmp_path / "wheels")
+    operator.options["cert"] = str(tmp_path / "ca.pem")
+    with pytest.raises(EnvironmentFailed, match=r"certificates that are not there: .*ca\.pem"):
+        await cache(tmp_path, operator).acquire(["tiny"])
+    (tmp_path / "ca.pem").write_text("a certificate")
+    (tmp_path / "ca.pem").chmod(0o644)
+    fake_pip(
+        tmp_path,
+        monkeypatch,
+        "sys.exit('ERROR: ' + open(sys.argv[sys.argv.index('--cert') + 1]).read())",
+    )
+    with pytest.raises(EnvironmentFailed, match="failed: a certificate"):
+        await cache(tmp_path, operator).acquire(["tiny"])
 
 
 def test_this_interpreter_has_a_key_of_its_own() -> None:

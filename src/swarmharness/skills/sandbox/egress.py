@@ -146,6 +146,7 @@ class _Visitor:
         self.socket = guest
         self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=head_bytes)
         self.target = "?"
+        self.wants_body = True  # a reply to HEAD has none
 
     async def read(self) -> bytes:
         return await asyncio.get_running_loop().sock_recv(self.socket, PIECE_BYTES)
@@ -210,6 +211,7 @@ class EgressProxy:
         if request is None:
             return
         visitor.target = request.target.decode("ascii", "replace")
+        visitor.wants_body = request.method != b"HEAD"
         destination, path = _parse_target(request)
         visitor.target = str(destination)
         refusal = self._policy.judge_name(destination)
@@ -295,11 +297,11 @@ class EgressProxy:
                 (b"connection", b"close"),
             ],
         )
+        start = http.send(head)
         try:
             async with asyncio.timeout(self._limits.linger_seconds):
-                await visitor.send(
-                    http.send(head), http.send(h11.Data(data=body)), http.send(h11.EndOfMessage())
-                )
+                content = http.send(h11.Data(data=body)) if visitor.wants_body else None
+                await visitor.send(start, content, http.send(h11.EndOfMessage()))
         except TimeoutError:
             return
         await self._linger(visitor)
@@ -332,7 +334,11 @@ async def _accept(listener: socket.socket) -> socket.socket:
 async def _accept_tunnel(visitor: _Visitor) -> bytes:
     """Answer CONNECT; returns what the guest sent early."""
     http = visitor.http
-    if not isinstance(http.next_event(), h11.EndOfMessage):
+    try:
+        event = http.next_event()
+    except h11.RemoteProtocolError:
+        raise _Refused(Outcome.MALFORMED) from None
+    if not isinstance(event, h11.EndOfMessage):
         raise _Refused(Outcome.MALFORMED)
     await visitor.send(http.send(h11.Response(status_code=200, reason=b"Connected", headers=[])))
     return http.trailing_data[0]

@@ -93,11 +93,8 @@ class Relay:
         """One request and its reply; `server` speaks to the guest and has read the head."""
         client = h11.Connection(h11.CLIENT, max_incomplete_event_size=self._limits.head_bytes)
         host = str(destination).removesuffix(":80").encode()
-        head = h11.Request(
-            method=request.method,
-            target=path,
-            headers=[(b"host", host), *_end_to_end(request.headers, drop=b"host")],
-        )
+        headers = [(b"host", host), *_end_to_end(request.headers, drop=b"host")]
+        head = h11.Request(method=request.method, target=path, headers=headers)
         return await self._both(
             self._send_request(server, client, head), self._send_reply(server, client)
         )

@@ -201,14 +201,13 @@ class Installer:
                     pass_fds=[guest.fileno()],
                     tier=self._tier,
                 )
+            reason = ""
             try:
                 await self._run(process, host, self._orders(process, plan, pip_target), work)
             except TimeoutError:
                 reason = f"it took longer than {self._limits.seconds:g} s"
             except (SandboxProtocolBroken, OSError):
-                reason = ""  # it ended before it could take its orders, and said why
-            else:
-                reason = ""
+                reason = "its sandbox ended before it was ready"
             finally:
                 await process.kill()
         await self._judge(plan, process, work, reason)
