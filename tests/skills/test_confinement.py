@@ -10,17 +10,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from swarmharness.skills.errors import SandboxUnavailable
 from swarmharness.skills.sandbox import launch as launching
 from swarmharness.skills.sandbox import mounts
 from swarmharness.skills.sandbox.confinement import (
+    CONFINEMENT_VARIABLE,
     MAX_MOUNTS,
     MIB,
     STDERR_BYTES,
     Confinement,
     Mount,
+    guest_limits,
 )
 from swarmharness.skills.sandbox.launch import launch
 from swarmharness.skills.sandbox.process import SandboxProcess
@@ -28,7 +31,7 @@ from swarmharness.skills.sandbox.tiers import Tier
 from swarmharness.skills.sandbox.watchdog import MemoryWatchdog, TreeMeter
 
 TIERS = [Tier.FULL, Tier.MASKED_PROC, Tier.LANDLOCK_ONLY]
-PATIENCE_SECONDS = 60  # only a hang takes that long
+PATIENCE_SECONDS = 20  # only a hang takes that long
 GUEST = "/app/guest.py"
 PRELUDE = """
 import importlib.util, json, os, sys, time
@@ -124,6 +127,8 @@ async def _node(tier: Tier) -> None:
         argv=[*mounts.python_argv(), GUEST, mounts.GUEST_TARGET, "1"],
         tier=tier,
     )
+    while not process.stderr_tail():
+        await asyncio.sleep(0.001)
     sys.stdout.write(f"{process.outer_pid} {process.init_pid}\n")
     sys.stdout.flush()
     await process.wait()
@@ -132,7 +137,7 @@ async def _node(tier: Tier) -> None:
 @pytest.mark.parametrize("tier", TIERS)
 async def test_a_node_killed_by_force_takes_its_sandboxes_along(tmp_path: Path, tier: Tier) -> None:
     script = tmp_path / "guest.py"
-    script.write_text(PRELUDE + "os.fork()\nwhile True: time.sleep(60)")
+    script.write_text(PRELUDE + "os.fork(); os.write(2, b'up')\nwhile True: time.sleep(60)")
     node = subprocess.Popen(
         [sys.executable, __file__, tier.value, str(script)],
         stdout=subprocess.PIPE,
@@ -146,6 +151,25 @@ async def test_a_node_killed_by_force_takes_its_sandboxes_along(tmp_path: Path, 
     for handle in handles:
         assert select.select([handle], [], [], PATIENCE_SECONDS)[0]
         os.close(handle)
+
+
+@pytest.mark.parametrize("node_lives", [True, False])
+def test_a_guest_whose_node_is_gone_ends_before_it_begins(node_lives: bool) -> None:
+    lifeline, end = os.pipe()
+    limits = guest_limits(Confinement(), scratch="/tmp", writable=(), lifeline=lifeline)
+    if not node_lives:
+        os.close(end)
+    source = mounts.base_mounts()[-1].source
+    result = subprocess.run(
+        [sys.executable, "-c", PRELUDE + "say('began')", source, "1"],
+        env={CONFINEMENT_VARIABLE: msgspec.json.encode(limits).decode()},
+        pass_fds=[lifeline],
+        stdout=subprocess.PIPE,
+    )
+    os.close(lifeline)
+    if node_lives:
+        os.close(end)
+    assert (result.returncode, result.stdout) == ((0, b'"began"\n') if node_lives else (1, b""))
 
 
 async def test_a_sandbox_is_never_root(tmp_path: Path) -> None:

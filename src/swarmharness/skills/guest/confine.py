@@ -16,6 +16,7 @@ import ctypes
 import json
 import os
 import resource
+import select
 import stat
 import struct
 from collections.abc import Iterable
@@ -52,6 +53,7 @@ def confine_base() -> None:
     The limits come from the environment, where the host put them, and are removed from it.
     """
     _limits.update(json.loads(os.environ.pop(CONFINEMENT_VARIABLE)))
+    _end_without_node(_limits["lifeline"])
     _limit_resources()
     if _limits["low_priority"]:
         _lower_priority()
@@ -123,6 +125,13 @@ def die_with_parent(parent: int, signal_number: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal_number)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _end_without_node(lifeline: int) -> None:
+    """Nobody writes to it: it can be read only when the node that held the other end is gone."""
+    if select.select([lifeline], [], [], 0)[0]:
+        os._exit(1)
+    os.close(lifeline)
 
 
 def _limit_resources() -> None:

@@ -93,6 +93,8 @@ class GuestLimits(msgspec.Struct, frozen=True, kw_only=True):
     readable: tuple[str, ...]
     """Only where no mount namespace hides the rest; empty means that reading is not limited."""
     allow_proxy: bool
+    lifeline: int
+    """A descriptor that ends when the node does."""
     landlock: bool
     """Switched off only by tests that prove what Landlock alone prevents."""
 
@@ -102,6 +104,7 @@ def guest_limits(
     *,
     scratch: str,
     writable: tuple[str, ...],
+    lifeline: int,
     readable: tuple[str, ...] = (),
     nproc: int | None = None,
     landlock: bool = True,
@@ -118,5 +121,6 @@ def guest_limits(
         writable=writable,
         readable=readable,
         allow_proxy=confinement.allow_proxy,
+        lifeline=lifeline,
         landlock=landlock,
     )

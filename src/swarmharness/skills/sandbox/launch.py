@@ -5,6 +5,12 @@ namespace init, guest. In tier 2: daemon, (root launcher,) subreaper, guest. All
 descriptors, because they may hold granted secrets and every command line is public; bubblewrap
 itself starts with an empty environment, since its init's would be readable inside.
 
+Bubblewrap asks to die with the node only after it has built the namespaces. A node that ends in
+those milliseconds would leave a sandbox behind, so the guest holds a *lifeline*, a pipe whose
+other end is the node's: if that has ended when the guest confines itself, so does the guest. What
+remains is an instant in which bubblewrap itself can be left waiting in an empty namespace, for ever
+but before any guest.
+
 What runs before the guest's first instruction is decided here; what the guest must add (limits,
 priority, Landlock) travels in its environment and is applied by `guest/confine.py`.
 """
@@ -118,7 +124,8 @@ class _Start:
             self._binds = [
                 [mount.source, self._neutral + mount.target] for mount in confinement.mounts
             ]
-        self._descriptors: list[int] = []
+        self._lifeline, self._lifeline_end = os.pipe()
+        self._descriptors: list[int] = [self._lifeline]
         self._scratch = ""
         self.info = -1
         self.paths: dict[str, str] = {}
@@ -151,6 +158,7 @@ class _Start:
             self.info = -1
 
     def release(self) -> None:
+        os.close(self._lifeline_end)
         if self._scratch:
             _remove_tree(self._scratch)
         if self._slot is not None:
@@ -215,6 +223,7 @@ class _Start:
             self._confinement,
             scratch=scratch,
             writable=writable,
+            lifeline=self._lifeline,
             readable=(*mounts.landlock_view(), scratch, *sources.values()) if here else (),
             nproc=self._confinement.nproc + _processes_of(self.uid) if here else None,
             landlock=self._switches.landlock,
