@@ -1,0 +1,1 @@
+"""The demo: five nodes on this machine work for a sixth, one is killed, nothing is lost."""

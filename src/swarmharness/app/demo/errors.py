@@ -1,0 +1,29 @@
+"""Errors of the demo."""
+
+from __future__ import annotations
+
+from swarmharness.kernel.errors import Blame, SwarmError
+
+
+class ExamplesMissing(SwarmError):
+    """The example skills are not part of this installation."""
+
+    code = "demo.examples_missing"
+    blame = Blame.SELF
+    hint = "Run the demo from a checkout: make demo."
+
+
+class NodeDidNotStart(SwarmError):
+    """A node of the demo ended before it was ready."""
+
+    code = "demo.node_start_failed"
+    blame = Blame.SELF
+    hint = "Its last words are above; `swarm up` alone shows the same."
+
+
+class TasksLost(SwarmError):
+    """Not every task was completed."""
+
+    code = "demo.tasks_lost"
+    blame = Blame.SELF
+    hint = "This is a bug: a killed node must not cost a task."
