@@ -116,6 +116,16 @@ def test_a_huge_neighbour_is_left_out_and_the_skill_stays(skills, monkeypatch):
     assert "venv" in found.warnings[0]
 
 
+def test_a_folder_that_cannot_be_opened_says_so(skills, monkeypatch):
+    def refuse(root):
+        raise PermissionError(13, "Permission denied", str(root / "deep"))
+
+    monkeypatch.setattr(discovery, "signature", refuse)
+    found = only(skills)
+    assert found.problem.endswith("greet/deep: Permission denied")
+    assert found.problem in found.signature
+
+
 def test_a_directory_with_too_many_entries_is_a_sentence(skills, monkeypatch):
     monkeypatch.setattr(discovery, "MAX_PLACES", 1)
     assert len(scan([skills])[0]) == 1

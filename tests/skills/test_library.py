@@ -126,8 +126,7 @@ class World:
                 snapshots=store,
                 describer=self.describer,
                 base=Environment("CPython 3", ("a==1",)),
-                environments=self.environments,
-                **options,
+                **({"environments": self.environments} | options),
             ),
             publish=self.publish,
             withdraw=self.withdraw,
@@ -502,6 +501,47 @@ async def test_the_watcher_starts_looks_and_ends(world):
     await world.library.wait_ready()
     assert world.states() == {"greet": "serving"}
     await world.library.close()
+
+
+async def test_closing_early_wakes_who_waits_for_the_first_look(world):
+    world.write("greet")
+    world.describer.gate = asyncio.Barrier(2)
+    await world.library.start()
+    waiting = asyncio.create_task(world.library.wait_ready())
+    while not world.describer.asked:
+        await asyncio.sleep(0.001)
+    await world.library.close()
+    await waiting
+    assert world.states() == {}
+
+
+async def test_a_folder_that_cannot_be_looked_into_is_broken(world, monkeypatch):
+    world.write("greet")
+    monkeypatch.setattr("swarmharness.skills.io.listing.MAX_FILES", 1)
+    await world.look()
+    assert world.states() == {"greet": "broken"}
+    assert "more than 1 files" in world.reason("greet")
+
+
+async def test_a_node_that_cannot_install_says_so(tmp_path):
+    world = World(tmp_path, environments=None, grants={"maths": Grant(requirements=("*",))})
+    world.write("maths", skill_toml='[swarm]\nrequirements = ["numpy"]\n')
+    await world.look()
+    assert world.reason("maths") == "This node cannot install packages for skills."
+
+
+async def test_a_withdrawal_that_fails_is_logged_and_done(world, caplog):
+    folder = world.write("greet")
+    await world.look()
+
+    async def refuse(name: str) -> None:
+        raise Overloaded("later")
+
+    world.library._withdraw = refuse
+    shutil.rmtree(folder)
+    await world.look(after_us=LOOK_INTERVAL_US)
+    assert world.library.skills() == {}
+    assert "withdrawing greet: later" in caplog.text
 
 
 async def test_a_look_that_fails_is_shown_and_the_watcher_goes_on(world, monkeypatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from swarmharness.skills.guest import imports
 from swarmharness.skills.guest.imports import SHIM_NAMES, names_beyond_shim
 from swarmharness.skills.guest.shim import harnessapi as shim
 from swarmharness.skills.guest.shim.harnessapi import models
@@ -85,6 +86,23 @@ def test_the_scan_follows_imports_beside_the_folder_only(skills):
     assert names_beyond_shim(skills / "made") == ["harnessapi.HarnessAPI"]
     handler.write_text("import skills.serve")
     assert names_beyond_shim(skills / "made") == ["harnessapi.SkillMeta"]
+
+
+def test_the_scan_has_limits(skills, monkeypatch):
+    monkeypatch.setattr(imports, "MAX_SCANNED_FILES", 2)
+    monkeypatch.setattr(imports, "MAX_SCANNED_BYTES", 100)
+    source = "from harnessapi import Skill"
+    (skills / "made" / "a.py").write_text(source)
+    (skills / "made" / "b.py").write_text(source.replace("Skill", "SkillMeta"))
+    (skills / "made" / "c.py").write_text(source.replace("Skill", "HarnessAPI"))
+    assert names_beyond_shim(skills / "made") == ["harnessapi.Skill", "harnessapi.SkillMeta"]
+    (skills / "made" / "a.py").write_text(source + " " * 100)
+    assert names_beyond_shim(skills / "made") == ["harnessapi.SkillMeta"]
+
+
+def test_importing_the_skills_directory_itself_leads_nowhere(skills):
+    (skills / "made" / "handler.py").write_text("import skills")
+    assert names_beyond_shim(skills / "made") == []
 
 
 LOAD = """

@@ -142,6 +142,10 @@ class Catalogue(Generic[S]):
         """What answers calls, by name."""
         return dict(self._published)
 
+    def serving(self, name: str) -> S | None:
+        """What answers calls of this name."""
+        return self._published.get(name)
+
     def live(self) -> list[S]:
         """Versions that are published or could be, should an earlier folder go."""
         return [*self._good.values(), *self._published.values()]

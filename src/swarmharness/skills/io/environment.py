@@ -1,4 +1,4 @@
-"""An environment is the interpreter and the installed distributions that a skill imports from."""
+"""The installed environment is what all skills of this node see: interpreter, distributions."""
 
 from __future__ import annotations
 

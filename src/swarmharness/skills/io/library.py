@@ -93,6 +93,7 @@ class SkillLibrary:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait({self._watcher})
+            self._looked.set()
         for prepared in [*self._held, *(old for _, old in self._retired)]:
             _release(prepared)
         self._held, self._retired = [], []
@@ -107,7 +108,7 @@ class SkillLibrary:
 
     def find(self, name: str) -> ServedSkill:
         """`UnknownSkill`, or `SkillBroken` and `SkillBlocked` with the folder's reason."""
-        found = self._catalogue.published().get(name)
+        found = self._catalogue.serving(name)
         if found is not None:
             return found.skill
         for entry in self.entries():
