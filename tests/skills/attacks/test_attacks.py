@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from skills.attacks.attack_table import Attack, attacks
-from skills.attacks.firing_range import fire
+from skills.attacks.engine_range import fire_calls
 from swarmharness.skills.sandbox.tiers import Tier
 
 STAGES = [(tier, mode) for tier in (Tier.FULL, Tier.LANDLOCK_ONLY) for mode in ("fork", "worker")]
@@ -20,7 +20,7 @@ ROWS = [
 
 @cache
 def answers(tier: Tier, mode: str) -> dict[str, str]:
-    return fire(attacks(tier.value, mode), tier=tier, mode=mode)
+    return fire_calls(attacks(tier.value, mode), tier=tier, mode=mode)
 
 
 @pytest.mark.parametrize(("tier", "mode", "attack"), ROWS)

@@ -224,7 +224,7 @@ class _Start:
             scratch=scratch,
             writable=writable,
             lifeline=self._lifeline,
-            readable=(*mounts.landlock_view(), scratch, *sources.values()) if here else (),
+            readable=self._readable(scratch, sources) if here else (),
             nproc=self._confinement.nproc + _processes_of(self.uid) if here else None,
             landlock=self._switches.landlock,
         )
@@ -242,6 +242,13 @@ class _Start:
             **self._confinement.environment,
             CONFINEMENT_VARIABLE: msgspec.json.encode(limits).decode(),
         }
+
+    def _readable(self, scratch: str, sources: dict[str, str]) -> tuple[str, ...]:
+        """To import a package, Python lists the directory that it is in."""
+        packages = [self._neutral] if self._binds else []
+        if not packages and mounts.GUEST_TARGET in sources:
+            packages = [str(Path(sources[mounts.GUEST_TARGET]).parent)]
+        return (*mounts.landlock_view(), scratch, *sources.values(), *packages)
 
     def _drop_root(self, uid: int, command: list[str], environment: dict[str, str]) -> list[str]:
         orders = {
