@@ -37,7 +37,7 @@ class Inbox(Generic[T]):
             except asyncio.CancelledError:
                 if waiter.done() and not waiter.cancelled():
                     self._wake_one()
-                else:
+                elif waiter in self._waiting:  # else `close` has emptied the queue meanwhile
                     self._waiting.remove(waiter)
                 raise
         return self._items.popleft()
