@@ -146,6 +146,31 @@ async def test_an_environment_is_built_once_and_can_be_imported_in_a_sandbox(
 
 
 @sandboxed
+async def test_names_are_told_as_indexes_compare_them_and_the_cache_is_private(
+    tmp_path: Path,
+) -> None:
+    make_wheel(tmp_path / "wheels", "Two_Words")
+    with await cache(tmp_path, offline(tmp_path / "wheels")).acquire(["two.words"]) as found:
+        assert found.distributions == ("two-words==1.0",)
+    assert (tmp_path / "environments").stat().st_mode & 0o777 == 0o700
+
+
+async def test_without_namespaces_nothing_is_installed_and_the_reason_is_told(
+    tmp_path: Path,
+) -> None:
+    """Landlock alone cannot let pip change modes of its own files only."""
+    environments = EnvironmentCache(
+        tmp_path / "environments",
+        tier=Tier.LANDLOCK_ONLY,
+        clock=StoppedClock(),
+        settings=offline(tmp_path / "wheels"),
+    )
+    with pytest.raises(EnvironmentFailed, match="with namespaces only"):
+        await environments.acquire(["tiny"])
+    assert names(tmp_path) == []
+
+
+@sandboxed
 async def test_two_nodes_that_want_the_same_build_it_once(tmp_path: Path) -> None:
     make_wheel(tmp_path / "wheels")
     operator = offline(tmp_path / "wheels")

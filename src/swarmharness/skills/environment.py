@@ -83,8 +83,10 @@ def parse_requirement(text: str) -> str:
     match = _REQUIREMENT.fullmatch(spaced) if len(text) <= REQUIREMENT_LENGTH else None
     if match is None:
         raise RequirementRefused(f"{text[:80]!r} is not a package name with version bounds.")
-    name = _fold(match["name"])
-    extras = sorted({_fold(extra) for extra in (match["extras"] or "[]")[1:-1].split(",")} - {""})
+    name = fold_name(match["name"])
+    extras = sorted(
+        {fold_name(extra) for extra in (match["extras"] or "[]")[1:-1].split(",")} - {""}
+    )
     bounds = sorted({*(match["bounds"] or "").strip("() ").replace(" ", "").split(",")} - {""})
     marker = (match["marker"] or "").removeprefix(";").strip()
     return (
@@ -216,5 +218,6 @@ def choose_evictions(
     return victims
 
 
-def _fold(name: str) -> str:
+def fold_name(name: str) -> str:
+    """How package indexes compare names."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()

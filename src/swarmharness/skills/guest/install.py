@@ -8,6 +8,7 @@ lines are public.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import runpy
@@ -31,9 +32,24 @@ def main() -> None:
     Path(orders["scratch"]).mkdir()
     os.environ["TMPDIR"] = orders["scratch"]
     confine.confine_base()
-    sys.path.insert(0, orders["installer"])
+    _make_importable(orders["installer"])
     sys.argv = ["pip", *orders["arguments"]]
     runpy.run_module("pip", run_name="__main__", alter_sys=True)
+
+
+def _make_importable(installer: str) -> None:
+    """A wheel goes on the path. A package is named: the directory around it may be unreadable."""
+    if installer.endswith(".whl"):
+        sys.path.insert(0, installer)
+        return
+    spec = importlib.util.spec_from_file_location(
+        "pip", f"{installer}/__init__.py", submodule_search_locations=[installer]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["pip"] = package
+    spec.loader.exec_module(package)
 
 
 def _read_line(control: socket.socket) -> bytes:

@@ -118,7 +118,8 @@ class EnvironmentCache:
         self._bytes_limit = bytes_limit
         self._settings = settings
         # Private, because a building sandbox of a root node needs a directory open to its user.
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o700)
 
     async def clean(self) -> None:
         """At the node's start: remove what a crash left behind."""

@@ -32,6 +32,7 @@ from swarmharness.skills.environment import (
     Interpreter,
     PackageSources,
     failure_words,
+    fold_name,
     installer_arguments,
     local_source,
     network_rules,
@@ -175,6 +176,11 @@ class Installer:
 
     async def install(self, plan: EnvironmentPlan, work: Path) -> None:
         """Fill `work/site`. Raises `EnvironmentFailed` with the installer's own reason."""
+        if not self._tier.has_namespaces:
+            raise EnvironmentFailed(
+                "Packages are installed in a sandbox with namespaces only; this machine has none.",
+                hint="`swarm status` tells what this machine lacks for a full sandbox.",
+            )
         self._show_sources()
         pip = find_pip()
         pip_target = f"{_PIP_TARGET}/{'pip' if pip.is_dir() else pip.name}"
@@ -214,7 +220,7 @@ class Installer:
 
     @property
     def _has_network(self) -> bool:
-        return bool(self._policy.rules) and self._tier.has_namespaces
+        return bool(self._policy.rules)
 
     def _show_sources(self) -> None:
         certificates = self._sources.certificates
@@ -240,7 +246,6 @@ class Installer:
             self._places[location] = shown[source] + below
 
     def _orders(self, process: SandboxProcess, plan: EnvironmentPlan, pip_target: str) -> bytes:
-        inside = process.inside(pip_target)
         arguments = installer_arguments(
             plan,
             self._sources,
@@ -250,7 +255,7 @@ class Installer:
         )
         orders = {
             "arguments": arguments,
-            "installer": inside.removesuffix("/pip"),
+            "installer": process.inside(pip_target),
             "proxy": self._has_network,
             "scratch": process.inside(f"{_ENV_TARGET}/{SCRATCH}"),
         }
@@ -340,4 +345,5 @@ def measure(top: Path, limits: InstallLimits) -> tuple[int, int]:
 def distributions(site: Path) -> Sequence[str]:
     """`name==version` of everything installed, from the directories that wheels leave."""
     stems = (path.name.removesuffix(".dist-info") for path in site.glob("*.dist-info"))
-    return sorted("==".join(stem.rsplit("-", 1)) for stem in stems)
+    parts = (stem.rpartition("-") for stem in stems)
+    return sorted(f"{fold_name(name)}=={version}" for name, _, version in parts)
