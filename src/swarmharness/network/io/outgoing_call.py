@@ -32,27 +32,19 @@ class OutgoingCall:
     ) -> None:
         assert 0 < timeout_ms <= MAX_TIMEOUT_MS, "a call needs a timeout of at most a day"
         self._connection = connection
-        self._method = method
-        self._body = body
-        self._timeout_ms = timeout_ms
-        self._idempotency_key = idempotency_key
-        self._trace = trace
-        self._is_background = is_background
+        self.method = method
+        self.body = body
+        self.timeout_ms = timeout_ms
+        self.idempotency_key = idempotency_key
+        self.trace = trace
+        self.is_background = is_background
         self._items = ItemQueue()
         self._state: CallOut | None = None
         self._answer: bytes | None = None
         self._error: SwarmError | None = None
 
     async def __aenter__(self) -> Self:
-        self._state = await self._connection.start_stream(
-            self,
-            self._method,
-            self._body,
-            timeout_ms=self._timeout_ms,
-            idempotency_key=self._idempotency_key,
-            trace=self._trace,
-            is_background=self._is_background,
-        )
+        self._state = await self._connection.start_stream(self)
         return self
 
     async def __aexit__(
@@ -71,7 +63,7 @@ class OutgoingCall:
         try:
             await self._connection.send_item(self._started(), item)
         except CallCancelled:
-            raise self._error or CallCancelled(f"{self._method} was answered already.") from None
+            raise self._error or CallCancelled(f"{self.method} was answered already.") from None
 
     async def finish(self) -> None:
         """No more items from us."""

@@ -2,9 +2,7 @@
 
 Theory of operation. The mux core decides; this driver reads, writes, keeps one timer, and runs
 one task for each call that the peer makes. A call of ours needs no task: its future waits in a
-table. One reader feeds the mux, one writer drains it and is the only one to touch the framed
-stream, so cancelling a caller never tears a frame. Frames queued in one turn of the event loop
-leave in one write.
+table. One reader feeds the mux, one `FrameWriter` drains it.
 
 `_shut` ends everything, once: it tells every waiter synchronously, and one task then closes the
 transport connection and waits for what was cancelled.
@@ -30,9 +28,11 @@ from swarmharness.network.errors import (
     UnknownMethod,
 )
 from swarmharness.network.io.bulk import BulkShelf, fetch_bulk
+from swarmharness.network.io.frame_writer import FrameWriter
 from swarmharness.network.io.incoming_call import IncomingCall
 from swarmharness.network.io.item_queue import ItemQueue
 from swarmharness.network.io.outgoing_call import OutgoingCall
+from swarmharness.network.io.waiting_room import WaitingRoom
 from swarmharness.network.rpc.call_budget import CallBudget
 from swarmharness.network.rpc.calls import CallIn, CallOut
 from swarmharness.network.rpc.events import (
@@ -108,11 +108,11 @@ class RpcConnection:
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._streams: dict[int, OutgoingCall] = {}
         self._handlers: dict[int, tuple[IncomingCall, asyncio.Task[None]]] = {}
-        self._blocked: dict[asyncio.Future[None], CallOut | CallIn | None] = {}
+        self._blocked = WaitingRoom()
         self._pumps: list[asyncio.Task[None]] = []
         self._bulk_tasks: set[asyncio.Task[None]] = set()
         self._shelf = BulkShelf(self._loop, random_bytes)
-        self._writer_waiter: asyncio.Future[None] | None = None
+        self._writer: FrameWriter | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_us = _NEVER_US
         self._greeted: asyncio.Future[Hello] = self._loop.create_future()
@@ -167,8 +167,11 @@ class RpcConnection:
                     stream = await self._connection.open_stream(0)
                 else:
                     stream = await self._connection.accept_stream()
+                self._writer = FrameWriter(
+                    self._mux, stream, self.now_us, moved=self._moved, idled=self._check_drained
+                )
                 self._pumps.append(self._loop.create_task(self._read(stream)))
-                self._pumps.append(self._loop.create_task(self._write(stream)))
+                self._pumps.append(self._loop.create_task(self._write(self._writer)))
                 await asyncio.shield(self._greeted)
         except BaseException as error:
             if isinstance(error, TimeoutError):
@@ -272,29 +275,20 @@ class RpcConnection:
 
     # What streamed calls use.
 
-    async def start_stream(
-        self,
-        owner: OutgoingCall,
-        method: str,
-        body: bytes,
-        *,
-        timeout_ms: int,
-        idempotency_key: bytes | None,
-        trace: bytes,
-        is_background: bool,
-    ) -> CallOut:
+    async def start_stream(self, owner: OutgoingCall) -> CallOut:
         """Sends the request and directs the call's events to `owner`."""
+        timeout_ms = owner.timeout_ms
         if self._end is not None or self._mux.queue.is_full:
-            timeout_ms = await self._wait_for_room(method, timeout_ms)
+            timeout_ms = await self._wait_for_room(owner.method, timeout_ms)
         state = self._mux.start_call(
-            method,
-            body,
+            owner.method,
+            owner.body,
             self.now_us(),
             timeout_ms=timeout_ms,
-            idempotency_key=idempotency_key,
-            trace=trace,
+            idempotency_key=owner.idempotency_key,
+            trace=owner.trace,
             is_streamed=True,
-            is_background=is_background,
+            is_background=owner.is_background,
         )
         self._streams[state.id] = owner
         self._kick()
@@ -304,7 +298,7 @@ class RpcConnection:
         """A call that has already ended is left alone."""
         if self._streams.pop(state.id, None) is not None:
             self._mux.cancel_call(state, "the caller left", self.now_us())
-            self._release_blocked(state)
+            self._blocked.let_out(state)
             self._kick()
 
     async def send_item(self, state: CallOut | CallIn, item: bytes) -> None:
@@ -313,9 +307,7 @@ class RpcConnection:
         if state.windows is None:
             raise InternalError(f"The caller of {state.method} takes no items.")
         while state.is_active and not mux.can_send_item(state):
-            room: asyncio.Future[None] = self._loop.create_future()
-            self._blocked[room] = None if state.windows.send.is_open else state
-            await self._wait(room)
+            await self._blocked.wait(None if state.windows.send.is_open else state)
         if not state.is_active:
             self._raise_if_ended()
             raise CallCancelled(f"The call of {state.method} has ended.")
@@ -345,24 +337,11 @@ class RpcConnection:
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 while self._mux.queue.is_full:
-                    room: asyncio.Future[None] = self._loop.create_future()
-                    self._blocked[room] = None
-                    await self._wait(room)
+                    await self._blocked.wait(None)
                     self._raise_if_ended()
         except TimeoutError:
             raise DeadlineExceeded(f"{method} could not be sent in {timeout_ms} ms.") from None
         return max(1, (deadline_us - self.now_us()) // MILLISECOND_US)
-
-    async def _wait(self, room: asyncio.Future[None]) -> None:
-        try:
-            await room
-        finally:
-            self._blocked.pop(room, None)
-
-    def _release_blocked(self, call: CallOut | CallIn | None) -> None:
-        for room, wanted in self._blocked.items():
-            if wanted is call and not room.done():
-                room.set_result(None)
 
     # Pumps.
 
@@ -381,32 +360,21 @@ class RpcConnection:
         else:
             self._shut(CLOSE_NORMAL, ConnectionLost(f"{self._name()} ended the connection."))
 
-    async def _write(self, stream: Stream) -> None:
-        mux = self._mux
+    async def _write(self, writer: FrameWriter) -> None:
         try:
-            while True:
-                data = mux.take(self.now_us())
-                if data:
-                    await stream.write(data)
-                    if self._blocked and not mux.queue.is_full:
-                        self._release_blocked(None)
-                    continue
-                if self._drained is not None:
-                    self._check_drained()
-                self._writer_waiter = self._loop.create_future()
-                await self._writer_waiter
+            await writer.run()
         except SwarmError as error:
             self._shut(CLOSE_LOST, error)
 
+    def _moved(self) -> None:
+        if self._blocked and not self._mux.queue.is_full:
+            self._blocked.let_out(None)
+
     def _kick(self) -> None:
         """After anything that may have queued frames or moved the next wake-up."""
-        mux = self._mux
-        waiter = self._writer_waiter
-        if waiter is not None and mux.queue.waiting_bytes:
-            self._writer_waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
-        if mux.wake_us < self._timer_us:
+        if self._writer is not None:
+            self._writer.kick()
+        if self._mux.wake_us < self._timer_us:
             self._arm()
 
     def _arm(self) -> None:
@@ -431,7 +399,7 @@ class RpcConnection:
             waiter = self._waiting.pop(event.call.id, None)
             if waiter is None:
                 self._streams.pop(event.call.id).answered(event.body)
-                self._release_blocked(event.call)
+                self._blocked.let_out(event.call)
             elif not waiter.done():
                 waiter.set_result(event.body)
         elif isinstance(event, Called):
@@ -441,7 +409,7 @@ class RpcConnection:
         elif isinstance(event, Failed):
             self._fail(event.call, event.error)
         elif isinstance(event, WindowOpened):
-            self._release_blocked(event.call)
+            self._blocked.let_out(event.call)
         else:
             self._act_rarely(event)
 
@@ -451,7 +419,7 @@ class RpcConnection:
             if items is not None:
                 items.end()
         elif isinstance(event, Withdrawn):
-            self._release_blocked(event.call)
+            self._blocked.let_out(event.call)
             self._stop(event.call.id)
         elif isinstance(event, Greeted):
             if not self._greeted.done():
@@ -483,7 +451,7 @@ class RpcConnection:
         waiter = self._waiting.pop(call.id, None)
         if waiter is None:
             self._streams.pop(call.id).failed(error)
-            self._release_blocked(call)
+            self._blocked.let_out(call)
         elif not waiter.done():
             waiter.set_exception(error)
 
@@ -515,9 +483,7 @@ class RpcConnection:
         try:
             body = await method(incoming)
             while mux.queue.is_full and state.is_active:
-                room: asyncio.Future[None] = self._loop.create_future()
-                self._blocked[room] = None
-                await self._wait(room)
+                await self._blocked.wait(None)
             mux.answer(state, body, self.now_us())
         except SwarmError as error:
             mux.fail(state, error, self.now_us())
@@ -541,8 +507,7 @@ class RpcConnection:
                 self._mux.consumed(state, size, self.now_us())
         if self._end is None:
             self._kick()
-            if self._drained is not None:
-                self._check_drained()
+            self._check_drained()
 
     async def _accept_bulk(self) -> None:
         try:
@@ -561,9 +526,11 @@ class RpcConnection:
     # The end.
 
     def _check_drained(self) -> None:
+        if self._drained is None or self._drained.done():
+            return
         mux = self._mux
-        is_busy = mux.calls_waiting or mux.calls_serving or mux.queue.waiting_bytes
-        if not (is_busy or self._bulk_tasks or self._drained is None or self._drained.done()):
+        is_idle = self._writer is not None and self._writer.is_idle
+        if is_idle and not (mux.calls_waiting or mux.calls_serving or self._bulk_tasks):
             self._drained.set_result(None)
 
     def _raise_if_ended(self) -> None:
@@ -588,26 +555,27 @@ class RpcConnection:
             stream.failed(ConnectionLost(error.sentence))
         self._streams.clear()
         self._mux.drop_calls()
-        for room in self._blocked:
-            if not room.done():
-                room.set_result(None)
+        self._blocked.let_all_out()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
         self._closer = self._loop.create_task(self._finish(code, error.sentence))
         self._ended.set_result(None)
 
     async def _finish(self, code: int, text: str) -> CloseReason:
-        tasks = [*self._pumps, *self._bulk_tasks]
-        for task in tasks:
-            task.cancel()
-        for call_id, (_, handler) in list(self._handlers.items()):
-            tasks.append(handler)
+        handlers = [task for _, task in self._handlers.values()]
+        for call_id in list(self._handlers):
             self._stop(call_id)
         await self._connection.close(code, text)
+        tasks = [*self._pumps, *self._bulk_tasks, *handlers]
+        for task in tasks:
+            task.cancel()
         if tasks:
-            _, running = await asyncio.wait(tasks, timeout=UNWIND_S)
+            ended, running = await asyncio.wait(tasks, timeout=UNWIND_S)
             for task in running:
                 logger.error("a handler goes on after its connection has ended: %r", task)
+            for task in ended:
+                if not task.cancelled() and task.exception() is not None:
+                    logger.error("%r failed", task, exc_info=task.exception())
         return await self._connection.wait_closed()
 
     def _name(self) -> str:
