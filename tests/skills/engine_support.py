@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from textwrap import dedent
 
@@ -70,10 +70,8 @@ async def launch_plain(
     )
 
     def at_end() -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(outer.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         scratch.cleanup()
 
     return SandboxProcess(

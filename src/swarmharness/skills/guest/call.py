@@ -96,7 +96,7 @@ class Call:
         if isinstance(returned, AsyncIterator):
             return await self._relay(returned), None
         if isinstance(returned, Iterator):
-            return await self._in_thread(lambda: self._relay_plainly(returned)), None
+            return int(await self._in_thread(lambda: self._relay_plainly(returned))), None
         return None, returned
 
     def _handle_plainly(self, value: Any) -> Any:

@@ -12,6 +12,7 @@ machine too. Standard library only; every step that this kernel knows must succe
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -20,6 +21,7 @@ import select
 import stat
 import struct
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 CONFINEMENT_VARIABLE = "SWARM_CONFINEMENT"
@@ -31,6 +33,7 @@ _RULE_PATH = 1
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 _IOPRIO_IDLE = 3 << 13
 _LOWEST_NICE = 19
+_CHILDREN_BYTES = 64 * 1024  # thousands of pids, far over any limit of processes
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _REMOVE_AND_MAKE = sum(1 << bit for bit in range(4, 13))
@@ -45,6 +48,7 @@ _HARMLESS_DEVICES = ("/dev/null", "/dev/zero", "/dev/full")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _limits: dict[str, Any] = {}
+_children_file = -1
 
 
 def confine_base() -> None:
@@ -59,6 +63,7 @@ def confine_base() -> None:
         _lower_priority()
     renounce_privileges()
     _prctl(_PR_SET_DUMPABLE, 0)
+    _keep_children_file()
     if _limits["landlock"]:
         restrict(
             readable=_limits["readable"],
@@ -69,6 +74,10 @@ def confine_base() -> None:
 
 def confine_call(call_dir: str) -> None:
     """For one forked call: it writes below `call_dir` only and signals only its own children."""
+    global _children_file  # noqa: PLW0603  one process, one confinement
+    if _children_file >= 0:
+        os.close(_children_file)  # it tells of the zygote's children, not of ours
+        _children_file = -1
     if _limits["cpu_seconds"] is not None:
         # The soft limit's signal can be caught, the hard one's cannot.
         seconds = _limits["cpu_seconds"]
@@ -76,6 +85,15 @@ def confine_call(call_dir: str) -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
     if _limits["landlock"]:
         restrict(readable=(), writable=[call_dir, *_limits["writable"]], network=True)
+
+
+def own_children() -> list[int]:
+    """The pids of this process's children, also where Landlock hides /proc."""
+    if _children_file < 0:
+        text = Path(f"/proc/self/task/{os.getpid()}/children").read_bytes()
+    else:
+        text = os.pread(_children_file, _CHILDREN_BYTES, 0)
+    return [int(pid) for pid in text.split()]
 
 
 def landlock_abi() -> int:
@@ -125,6 +143,13 @@ def die_with_parent(parent: int, signal_number: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal_number)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _keep_children_file() -> None:
+    """What is open stays readable, whatever is forbidden later."""
+    global _children_file  # noqa: PLW0603  one process, one confinement
+    with contextlib.suppress(OSError):
+        _children_file = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
 
 
 def _end_without_node(lifeline: int) -> None:

@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -157,6 +158,8 @@ class Zygote:
             status = 0
         except HostGone:
             status = 0
+        except BaseException:  # noqa: BLE001  nobody above may see it: this is not the zygote
+            traceback.print_exc()
         finally:
             with suppress(OSError):
                 sys.stderr.flush()
