@@ -21,7 +21,6 @@ import select
 import stat
 import struct
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 CONFINEMENT_VARIABLE = "SWARM_CONFINEMENT"
@@ -63,7 +62,7 @@ def confine_base() -> None:
         _lower_priority()
     renounce_privileges()
     _prctl(_PR_SET_DUMPABLE, 0)
-    _keep_children_file()
+    _keep_children_file(_limits.get("children_file", -1))
     if _limits["landlock"]:
         restrict(
             readable=_limits["readable"],
@@ -89,11 +88,18 @@ def confine_call(call_dir: str) -> None:
 
 def own_children() -> list[int]:
     """The pids of this process's children, also where Landlock hides /proc."""
-    if _children_file < 0:
-        text = Path(f"/proc/self/task/{os.getpid()}/children").read_bytes()
-    else:
-        text = os.pread(_children_file, _CHILDREN_BYTES, 0)
+    file = _children_file if _children_file >= 0 else open_children_file()
+    try:
+        text = os.pread(file, _CHILDREN_BYTES, 0)
+    finally:
+        if file != _children_file:
+            os.close(file)
     return [int(pid) for pid in text.split()]
+
+
+def open_children_file() -> int:
+    """A descriptor that lists this process's children whenever it is read."""
+    return os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
 
 
 def landlock_abi() -> int:
@@ -145,11 +151,12 @@ def die_with_parent(parent: int, signal_number: int) -> None:
         os._exit(1)
 
 
-def _keep_children_file() -> None:
-    """What is open stays readable, whatever is forbidden later."""
+def _keep_children_file(inherited: int) -> None:
+    """What is open stays readable, whatever is forbidden later, or was by the subreaper."""
     global _children_file  # noqa: PLW0603  one process, one confinement
     with contextlib.suppress(OSError):
-        _children_file = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
+        _children_file = inherited if inherited >= 0 else open_children_file()
+        os.set_inheritable(_children_file, False)  # noqa: FBT003  the parameter has no name
 
 
 def _end_without_node(lifeline: int) -> None:

@@ -43,6 +43,9 @@ def main() -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         confine.die_with_parent(me, signal.SIGKILL)
         limits = json.loads(os.environ[confine.CONFINEMENT_VARIABLE])
+        limits["children_file"] = confine.open_children_file()
+        os.set_inheritable(limits["children_file"], True)  # noqa: FBT003  the parameter has no name
+        os.environ[confine.CONFINEMENT_VARIABLE] = json.dumps(limits)
         if limits["landlock"]:
             confine.restrict(
                 readable=limits["readable"],
