@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from swarmharness.skills.environment import Interpreter, plan_environment
+from swarmharness.skills.environment_plan import Interpreter, plan_environment
 from swarmharness.skills.errors import EnvironmentFailed, RequirementRefused
 from swarmharness.skills.sandbox import installer as installing
 from swarmharness.skills.sandbox import mounts

@@ -20,7 +20,7 @@ from swarmharness.skills.errors import (
 )
 from swarmharness.skills.grants import Ceilings, Grant
 from swarmharness.skills.io.description_cache import DescriptionCache
-from swarmharness.skills.io.environment import Environment, installed_environment
+from swarmharness.skills.io.installed_environment import InstalledEnvironment, installed_environment
 from swarmharness.skills.io.library import PARALLEL_PREPARATIONS, RETIRE_GRACE_US, SkillLibrary
 from swarmharness.skills.io.preparation import Prepared, Preparer
 from swarmharness.skills.io.snapshot import SnapshotStore
@@ -125,7 +125,7 @@ class World:
             preparer=Preparer(
                 snapshots=store,
                 describer=self.describer,
-                base=Environment("CPython 3", ("a==1",)),
+                base=InstalledEnvironment("CPython 3", ("a==1",)),
                 **({"environments": self.environments} | options),
             ),
             publish=self.publish,

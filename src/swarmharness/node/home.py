@@ -4,7 +4,8 @@
     config.toml          what the operator wants
     run/                 while the node runs: lock, control socket and token, endpoint.json
     snapshots/           read-only copies of the skill folders that are served
-    scratch/             sandboxes' working files; emptied at each start
+    descriptions/        what skills said of themselves, so that a restart need not ask again
+    environments/        packages of skills that brought their own
 
 A second process on the same home is refused by an advisory lock that the kernel drops with the
 process, so a crash never leaves a home locked.
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from pathlib import Path
 from typing import final
 
@@ -46,8 +46,8 @@ class Home:
         self.token = self.run / "control.token"
         self.log = self.run / "node.log"
         self.snapshots = self.path / "snapshots"
+        self.descriptions = self.path / "descriptions"
         self.environments = self.path / "environments"
-        self.scratch = self.path / "scratch"
         self.port = self.path / "listen_port"
         self._lock: int | None = None
 
@@ -58,7 +58,7 @@ class Home:
     def create(self) -> None:
         """All directories, private to the user."""
         try:
-            for directory in (self.path, self.identity, self.run, self.snapshots, self.scratch):
+            for directory in (self.path, self.identity, self.run, self.snapshots):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise HomeUnusable(f"{self.path} cannot be a home: {error.strerror}.") from error
@@ -73,8 +73,6 @@ class Home:
             os.close(descriptor)
             raise HomeInUse(f"A node is already running in {self.path}.") from None
         self._lock = descriptor
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        self.scratch.mkdir(mode=0o700, exist_ok=True)
 
     def release(self) -> None:
         """Remove what only a running node has, then the lock."""

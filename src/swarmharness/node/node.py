@@ -43,7 +43,8 @@ from swarmharness.node.workplace import Workplace
 from swarmharness.skills.egress_log import EgressLog
 from swarmharness.skills.errors import UnknownSkill
 from swarmharness.skills.grants import parse_grant
-from swarmharness.skills.io.environment import installed_environment
+from swarmharness.skills.io.description_cache import DescriptionCache
+from swarmharness.skills.io.installed_environment import installed_environment
 from swarmharness.skills.io.library import SkillLibrary
 from swarmharness.skills.io.preparation import Prepared, Preparer
 from swarmharness.skills.io.snapshot import SnapshotStore
@@ -141,6 +142,7 @@ class Node:
         preparer = Preparer(
             snapshots=snapshots,
             describer=self._executor,
+            descriptions=DescriptionCache(self.home.descriptions),
             base=await asyncio.to_thread(installed_environment),
             grants={name: parse_grant(table) for name, table in self._config.grants.items()},
             environments=environments,

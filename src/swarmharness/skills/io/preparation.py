@@ -22,7 +22,11 @@ from swarmharness.skills.folder import HANDLER, MANIFEST, MODELS
 from swarmharness.skills.grants import Ceilings, Grant, Terms, missing, settle
 from swarmharness.skills.io.description_cache import DescriptionCache, description_key
 from swarmharness.skills.io.discovery import FoundFolder
-from swarmharness.skills.io.environment import Environment, EnvironmentLease, EnvironmentSource
+from swarmharness.skills.io.installed_environment import (
+    EnvironmentLease,
+    EnvironmentSource,
+    InstalledEnvironment,
+)
 from swarmharness.skills.io.snapshot import Snapshot, SnapshotStore
 from swarmharness.skills.manifest import MANIFEST_LIMIT, Manifest, parse_manifest
 from swarmharness.skills.metadata import DEFAULT_TIMEOUT_MS, checked_name, merge_metadata
@@ -63,7 +67,7 @@ class Preparer:
         *,
         snapshots: SnapshotStore,
         describer: Describer,
-        base: Environment,
+        base: InstalledEnvironment,
         descriptions: DescriptionCache | None = None,
         grants: Mapping[str, Grant] | None = None,
         ceilings: Ceilings | None = None,

@@ -28,7 +28,7 @@ from typing import Self, final
 import msgspec
 
 from swarmharness.kernel.clock import Clock
-from swarmharness.skills.environment import (
+from swarmharness.skills.environment_plan import (
     EnvironmentPlan,
     choose_evictions,
     plan_environment,

@@ -27,7 +27,7 @@ import msgspec
 
 from swarmharness.kernel.clock import Clock
 from swarmharness.skills.egress_log import EgressLog, Outcome
-from swarmharness.skills.environment import (
+from swarmharness.skills.environment_plan import (
     EnvironmentPlan,
     Interpreter,
     PackageSources,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmharness.skills.environment import (
+from swarmharness.skills.environment_plan import (
     REQUIREMENT_LENGTH,
     REQUIREMENT_LIMIT,
     EnvironmentPlan,

@@ -14,7 +14,7 @@ _RUNS = re.compile(r"[-_.]+")
 
 
 @final
-class Environment(msgspec.Struct, frozen=True):
+class InstalledEnvironment(msgspec.Struct, frozen=True):
     """`distributions` are `name==version`, names in their normal form."""
 
     interpreter: str
@@ -39,7 +39,7 @@ class EnvironmentSource(Protocol):
     async def acquire(self, requirements: tuple[str, ...]) -> EnvironmentLease: ...
 
 
-def installed_environment() -> Environment:
+def installed_environment() -> InstalledEnvironment:
     """This interpreter's own: what a skill without requirements sees."""
     found = {
         f"{_RUNS.sub('-', name).lower()}=={distribution.version}"
@@ -47,4 +47,4 @@ def installed_environment() -> Environment:
         if (name := distribution.metadata["Name"])
     }
     interpreter = f"{platform.python_implementation()} {platform.python_version()}"
-    return Environment(interpreter, tuple(sorted(found)))
+    return InstalledEnvironment(interpreter, tuple(sorted(found)))
