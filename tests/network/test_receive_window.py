@@ -50,14 +50,13 @@ def test_returning_more_than_was_taken_is_our_own_bug():
 def test_the_sender_never_has_more_under_way_than_the_widest_window(steps):
     window = ReceiveWindow(WindowBudget())
     credit, unread = FIRST_WINDOW_BYTES, 0
-    for sends, size in steps:
+    for sends, wanted in steps:
+        size = min(wanted, credit if sends else unread)
         if sends:
-            size = min(size, credit)
             assert window.admits(size)
             credit -= size
             unread += size
         else:
-            size = min(size, unread)
             unread -= size
             credit += window.consumed(size)
         assert credit + unread <= WINDOW_BYTES_MAX
