@@ -513,3 +513,87 @@ async def test_nothing_is_left_for_the_garbage_collector_to_complain_about(caplo
     del calls, link, started
     gc.collect()
     assert not caplog.records
+
+
+@pytest.mark.virtual
+async def test_callers_wait_for_a_peer_that_reads_slowly_but_not_for_ever():
+    async with Linked(echo=echo) as link:
+        body = bytes(MAX_MESSAGE_BYTES)
+        pipe = link.ends[0].streams[0].outgoing
+        pipe.is_stuck = True
+        first = [
+            asyncio.create_task(link.near.call("echo", body, timeout_ms=3000)) for _ in range(2)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(DeadlineExceeded, match="could not be sent"):
+            await link.near.call("echo", body, timeout_ms=500)
+        waiting = asyncio.create_task(link.near.call("echo", b"patient", timeout_ms=3000))
+        await asyncio.sleep(0.1)
+        pipe.is_stuck = False
+        pipe.wake()
+        assert await waiting == b"patient"
+        assert await asyncio.gather(*first) == [body, body]
+
+
+@pytest.mark.virtual
+async def test_only_so_many_callers_may_wait_for_a_slow_peer():
+    async with Linked(echo=echo) as link:
+        body = bytes(MAX_MESSAGE_BYTES)
+        link.ends[0].streams[0].outgoing.is_stuck = True
+        calls = [
+            asyncio.create_task(link.near.call("echo", body, timeout_ms=1000))
+            for _ in range(CALLS_PER_PEER + 10)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(PeerBusy, match="wait for"):
+            await link.near.call("echo", body, timeout_ms=1000)
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(result) for result in results} == {DeadlineExceeded, PeerBusy}
+
+
+@pytest.mark.virtual
+async def test_a_handler_that_will_not_stop_is_reported_and_not_waited_for(caplog):
+    release = asyncio.get_running_loop().create_future()
+    begun = asyncio.get_running_loop().create_future()
+
+    async def stubborn(_):
+        begun.set_result(None)
+        while not release.done():
+            try:
+                await asyncio.shield(release)
+            except asyncio.CancelledError:
+                continue
+        return b""
+
+    async with Linked(stubborn=stubborn) as link:
+        call = asyncio.create_task(link.near.call("stubborn", b"", timeout_ms=60_000))
+        await begun
+        await link.far.close(CLOSE_DUPLICATE, "twice")
+        assert "goes on" in caplog.text
+        with pytest.raises(ConnectionLost):
+            await call
+        release.set_result(None)
+        await asyncio.sleep(0.001)
+
+
+async def test_background_calls_are_marked_as_such():
+    async def is_background(call):
+        return str(call.is_background).encode()
+
+    async with Linked(ask=is_background) as link:
+        assert await link.near.call("ask", b"", timeout_ms=1000, is_background=True) == b"True"
+        assert await link.near.call("ask", b"", timeout_ms=1000) == b"False"
+        assert link.near.is_dialer
+        assert link.near.path().remote == "pair"
+
+
+@pytest.mark.virtual
+async def test_a_start_that_is_given_up_leaves_nothing():
+    near, _ = connection_pair()
+    ours = RpcConnection(near, methods={}, hello=HELLO, clock=LoopClock())
+    starting = asyncio.create_task(ours.start())
+    await asyncio.sleep(1)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert (await ours.wait_closed()).text == "The start was given up."

@@ -8,7 +8,7 @@ from network.tls_pair import ALICE, BOB, connected
 from swarmharness.kernel.ids import DEVELOPMENT_NETWORK
 from swarmharness.network.errors import ConnectionLost
 from swarmharness.network.io.rpc_connection import RpcConnection
-from swarmharness.network.rpc.limits import MAX_MESSAGE_BYTES
+from swarmharness.network.rpc.limits import DRAIN_MS, MAX_MESSAGE_BYTES
 from swarmharness.network.rpc.messages import Hello
 from swarmharness.network.transport.memory import MemoryNetwork, MemoryTransport
 from swarmharness.network.transport.seam import CLOSE_NORMAL
@@ -96,6 +96,7 @@ async def test_over_memory():
     )
     near, far = await link(dialed, accepted)
     await converse(near, far)
+    assert asyncio.get_running_loop().time() < DRAIN_MS / 1000  # closing waited for nothing
     await alice.close(drain_ms=100)
     await bob.close(drain_ms=100)
 

@@ -519,9 +519,15 @@ class RpcConnection:
                     continue
                 task = self._loop.create_task(self._shelf.serve(stream))
                 self._bulk_tasks.add(task)
-                task.add_done_callback(self._bulk_tasks.discard)
+                task.add_done_callback(self._bulk_ended)
         except SwarmError as error:
             self._shut(CLOSE_LOST, error)
+
+    def _bulk_ended(self, task: asyncio.Task[None]) -> None:
+        self._bulk_tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("serving bulk failed", exc_info=task.exception())
+        self._check_drained()
 
     # The end.
 

@@ -94,6 +94,7 @@ class SendQueue:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _take_shares(self) -> list[bytes]:
+        """More waits than one write may carry, so the write is full before the queue is empty."""
         parts: list[bytes] = []
         size = 0
         while True:
@@ -108,9 +109,6 @@ class SendQueue:
                 parts.append(frame)
             if not entries:
                 self._deficits[self._turn] = 0
-            if size and not any(self._classes):
-                self.waiting_bytes -= size
-                return parts
             self._turn = (self._turn + 1) % len(self._classes)
             if self._classes[self._turn]:
                 self._deficits[self._turn] += CLASS_WEIGHTS[self._turn] * QUANTUM_BYTES
