@@ -36,6 +36,7 @@ from swarmharness.network.records import RecordKind, RecordReader, number_record
 from swarmharness.network.transport import tls_channel
 from swarmharness.network.transport.seam import CLOSE_LOST, CLOSE_PROTOCOL_VIOLATION
 from swarmharness.network.transport.tls_context import acceptor_context, dialer_context
+from swarmharness.network.transport.tls_handshake import AcceptorHandshake
 from swarmharness.network.transport.tls_limits import (
     SEND_HIGH_BYTES,
     TlsLimits,
@@ -416,13 +417,17 @@ async def test_garbage_before_tls(garbage):
         await assert_unknown(bob)
 
 
-async def test_a_client_hello_without_end():
-    fragment = b"\x16\3\1\x40\0" + b"\1\1\xff\xff" + b"x" * (16384 - 4)
+async def test_a_client_hello_without_end(monkeypatch):
+    ends = []
+    monkeypatch.setattr(AcceptorHandshake, "lost", lambda _, error: ends.append(error))
+    hello = b"\x16\3\1\x40\0" + b"\1\1\xff\xff" + b"x" * (16384 - 4)
     async with node(BOB) as (bob, (place,)):
         async with raw_tcp(place) as (reader, writer):
-            writer.write(fragment * 20)
+            writer.write(hello)
             with suppress(ConnectionError):
-                assert len(await reader.read()) < 100
+                assert await reader.read() == b""
+        assert isinstance(ends[0], ProtocolViolation)
+        assert "over 16384 bytes without proof" in ends[0].sentence
         await assert_unknown(bob)
 
 
