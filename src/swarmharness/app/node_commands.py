@@ -168,6 +168,8 @@ def _print_status(found: NodeStatus) -> None:
         typer.echo(f"peer      {peer.short_id} {peer.state} · {peer.skills} skills{rtt}{problem}")
     for problem in found.problems:
         typer.echo(f"problem   {problem}")
+    for warning in found.warnings:
+        typer.echo(f"warning   {warning}")
 
 
 def _print_skills(found: list[SkillStatus]) -> None:

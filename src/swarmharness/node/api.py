@@ -60,6 +60,9 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     tasks: TaskCounts
     is_draining: bool
     problems: tuple[str, ...] = ()
+    """What keeps the node from doing what it was asked to do."""
+    warnings: tuple[str, ...] = ()
+    """What the owner may want to know, the newest last."""
 
 
 @final

@@ -9,7 +9,7 @@ silently ignored is worse than a start that fails.
     skills = ["~/skills"]
     [sandbox]
     allow_tier2 = false
-    [skills_granted.web_search]
+    [grants.web_search]
     network = ["api.example.org:443"]
 """
 
@@ -46,7 +46,7 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     peers: list[str] = []
     skills: list[str] = []
     sandbox: SandboxSettings = SandboxSettings()
-    skills_granted: dict[str, dict[str, Any]] = {}
+    grants: dict[str, dict[str, Any]] = {}
 
 
 @final
@@ -98,7 +98,7 @@ def merge(
         peers=tuple(_parse_peer(text) for text in (*file.peers, *peers)),
         skill_directories=tuple(dict.fromkeys(path.absolute() for path in directories)),
         sandbox=sandbox,
-        grants=file.skills_granted,
+        grants=file.grants,
     )
 
 

@@ -246,7 +246,8 @@ class Node:
                 run_failed=self._workplace.failed,
             ),
             is_draining=self._is_draining,
-            problems=(*self._library.problems, *self._executor.warnings),
+            problems=self._library.problems,
+            warnings=tuple(self._executor.warnings),
         )
 
     def _peer_statuses(self) -> list[PeerStatus]:
