@@ -74,15 +74,6 @@ class PairStream:
         pipe.size += len(data)
         pipe.wake()
 
-    def try_write(self, data: bytes | memoryview) -> bool:
-        pipe = self.outgoing
-        if pipe.is_stuck or pipe.size > HIGH_WATER_BYTES or pipe.error is not None:
-            return False
-        pipe.chunks.append(bytes(data))
-        pipe.size += len(data)
-        pipe.wake()
-        return True
-
     async def finish(self) -> None:
         self.outgoing.ended = True
         self.outgoing.wake()

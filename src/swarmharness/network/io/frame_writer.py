@@ -1,21 +1,18 @@
 """The frame writer is the only one that writes the framed stream of a connection.
 
 Theory of operation. Frames of a burst leave together: the writer's task runs at the loop's next
-turn and takes all that was queued until then. A lone frame does not wait for that turn where
-the stream can take it at once. Only the task ever waits for the stream, and only the end of the
-connection cancels it: a caller who leaves cannot tear a frame.
+turn and takes all that was queued until then. Only this task waits for the stream, and only the
+end of the connection cancels it: a caller who leaves cannot tear a frame.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, final
+from typing import final
 
 from swarmharness.network.rpc.mux import Mux
-from swarmharness.network.transport.seam import EagerStream, Stream
-
-BURST_US: Final = 20  # frames that follow a write so closely share the next one
+from swarmharness.network.transport.seam import Stream
 
 
 @final
@@ -33,14 +30,11 @@ class FrameWriter:
     ) -> None:
         self._mux = mux
         self._stream = stream
-        self._eager = stream if isinstance(stream, EagerStream) else None
         self._now_us = now_us
         self._moved = moved
         self._idled = idled
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
-        self._wrote_us = now_us() - BURST_US
-        self._untaken = b""
 
     @property
     def is_idle(self) -> bool:
@@ -50,8 +44,7 @@ class FrameWriter:
     async def run(self) -> None:
         """Until cancelled, or the stream's error."""
         while True:
-            data = self._untaken or self._mux.take(self._now_us())
-            self._untaken = b""
+            data = self._mux.take(self._now_us())
             if data:
                 await self._stream.write(data)
                 self._moved()
@@ -65,15 +58,6 @@ class FrameWriter:
         waiter = self._waiter
         if waiter is None or not self._mux.queue.waiting_bytes:
             return
-        now_us = self._now_us()
-        if self._eager is not None and now_us - self._wrote_us >= BURST_US:
-            self._wrote_us = now_us
-            data = self._mux.take(now_us)
-            if not self._eager.try_write(data):
-                self._untaken = data
-            elif not self._mux.queue.waiting_bytes:
-                self._idled()
-                return
         self._waiter = None
         if not waiter.done():
             waiter.set_result(None)

@@ -20,7 +20,7 @@ Semantics that every implementation keeps:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 from swarmharness.kernel.ids import NodeId
 from swarmharness.network.address import Address, TransportKind
@@ -66,17 +66,6 @@ class Stream(Protocol):
 
     async def stop(self, code: int) -> None:
         """Ask the peer to stop sending; its writes raise `StreamReset(code)`."""
-
-
-@runtime_checkable
-class EagerStream(Protocol):
-    """What a stream may offer besides: writing without a turn of the event loop."""
-
-    def try_write(self, data: bytes | memoryview) -> bool:
-        """Either all of the data is in the buffer now, or False and nothing was done.
-
-        False also when the stream has ended: `write` then tells why.
-        """
 
 
 class Connection(Protocol):
