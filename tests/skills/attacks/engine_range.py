@@ -15,6 +15,7 @@ from skills.attacks.host_world import host_world
 from swarmharness.kernel.errors import SwarmError
 from swarmharness.skills.call import Finished, JsonBytes, SkillCall
 from swarmharness.skills.egress_log import EgressLog
+from swarmharness.skills.errors import ResourceExceeded
 from swarmharness.skills.sandbox.executor import SandboxExecutor
 from swarmharness.skills.sandbox.launch import launch
 from swarmharness.skills.sandbox.runnable import Isolation, RunnableSkill
@@ -30,7 +31,7 @@ class _NoClock:
 
 
 def fire_calls(attacks: Iterable[Attack], *, tier: Tier, mode: str) -> dict[str, str]:
-    """One call for each attack, one after another, by a stranger."""
+    """Calls by a stranger, one after another: each flood alone, the others together."""
     with host_world() as facts, orders([], facts) as folder:
         answers = asyncio.run(_fire(list(attacks), facts, folder, tier, Isolation(mode)))
         assert Path(facts["victim_file"]).read_text() == "intact"
@@ -50,22 +51,32 @@ async def _fire(
     )
     try:
         await executor.add(skill)
-        return {attack.name: await _call(executor, attack.code, facts) for attack in attacks}
+        calls = [[attack] for attack in attacks if attack.is_alone]
+        calls.append([attack for attack in attacks if not attack.is_alone])
+        answers: dict[str, str] = {}
+        for rows in calls:
+            answers |= await _call(executor, rows, facts)
+        return answers
     finally:
         await executor.close(drain_ms=0)
 
 
-async def _call(executor: SandboxExecutor, code: str, facts: dict[str, Any]) -> str:
-    content = json.dumps({"code": code, "facts": json.dumps(facts)}).encode()
+async def _call(
+    executor: SandboxExecutor, rows: list[Attack], facts: dict[str, Any]
+) -> dict[str, str]:
+    codes = [attack.code for attack in rows]
+    content = json.dumps({"codes": codes, "facts": json.dumps(facts)}).encode()
     call = SkillCall(
         call_id="attack", skill="hostile", input=JsonBytes(content), deadline_ms=60_000
     )
+    names = [attack.name for attack in rows]
     try:
         events = [event async for event in executor.run(call)]
+    except ResourceExceeded as error:
+        return dict.fromkeys(names, f"stopped: {error.data['kind']}")
     except SwarmError as error:
-        return f"{error.code}: {error.sentence} {error.data}"
+        return dict.fromkeys(names, f"{error.code}: {error.sentence} {error.data}")
     last = events[-1]
     assert isinstance(last, Finished)
     assert last.output is not None
-    answer: str = json.loads(last.output)["answer"]
-    return answer
+    return dict(zip(names, json.loads(last.output)["answers"], strict=True))

@@ -65,7 +65,7 @@ class TreeMeter:
         return TreeUsage(self._cpu_ms, rss_kib, processes)
 
     def exact_kib(self) -> int:
-        """Shared pages counted once; a process that hides its share counts with all it maps."""
+        """Shared pages counted once; a process that hides its share counts without its files."""
         total = 0
         for pid in self._tree():
             with suppress(OSError):
@@ -137,10 +137,12 @@ def _resident_kib(pid: int) -> int:
 
 def _proportional_kib(pid: int) -> int:
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+        return _sum_of_fields(pid, "smaps_rollup", ("Pss:",))
     except PermissionError:
-        return _resident_kib(pid)
-    for line in lines:
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    return 0
+        # Without a user namespace, a process of our own user may refuse to be looked into.
+        return _sum_of_fields(pid, "status", ("RssAnon:", "RssShmem:"))
+
+
+def _sum_of_fields(pid: int, file: str, names: tuple[str, ...]) -> int:
+    text = Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8", errors="replace")
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith(names))

@@ -17,4 +17,4 @@ async def handle(order: Input) -> Output:
         "app": str(Path(__file__).parent),
         "guest": str(Path(confine.__file__).parent),
     }
-    return Output(answer=attempt(order.code, facts))
+    return Output(answers=[attempt(code, facts) for code in order.codes])

@@ -2,9 +2,9 @@ from harnessapi.models import SkillInput, SkillOutput
 
 
 class Input(SkillInput):
-    code: str
+    codes: list[str]
     facts: str
 
 
 class Output(SkillOutput):
-    answer: str
+    answers: list[str]
