@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from swarmharness import __version__
 from swarmharness.app import demo_command, node_commands, task_commands
@@ -21,7 +21,7 @@ from swarmharness.kernel.errors import Blame, ExitCode, InternalError, SwarmErro
 app = typer.Typer(
     name="swarm",
     help="Your machines and other people's machines become one swarm.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -39,6 +39,7 @@ class UsageRefused(SwarmError):
 
 @app.callback()
 def options(
+    context: typer.Context,
     home: Annotated[
         Path | None,
         typer.Option(help="The node's directory (also SWARM_HOME).", show_default=False),
@@ -48,6 +49,9 @@ def options(
 ) -> None:
     """Run skills on your own machines and on other people's, and let them use yours."""
     SESSION.home_path = home
+    if context.invoked_subcommand is None and not version:
+        say(context.get_help())
+        raise typer.Exit(ExitCode.USAGE)
     SESSION.is_json = SESSION.is_json or json
     if version:
         sys.stdout.write(f"swarmharness {__version__}\n")
@@ -76,16 +80,10 @@ def _explain(error: BaseException) -> int:
         case SwarmError():
             SESSION.failure(error)
             return error.exit_code
-        case click.exceptions.NoArgsIsHelpError():
-            say(error.format_message())
+        case TyperException():
+            SESSION.failure(UsageRefused(error.format_message()))
             return ExitCode.USAGE
-        case click.ClickException():
-            hint = None
-            if isinstance(error, click.UsageError) and error.ctx is not None:
-                hint = f"`{error.ctx.command_path} --help` explains."
-            SESSION.failure(UsageRefused(error.format_message(), hint=hint))
-            return ExitCode.USAGE
-        case click.Abort() | KeyboardInterrupt():
+        case typer.Abort() | KeyboardInterrupt():
             say("Interrupted.")
             return ExitCode.INTERRUPTED
         case _ if SESSION.is_json:

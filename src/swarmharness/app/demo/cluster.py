@@ -72,7 +72,7 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
         await asyncio.gather(*(self._end(process) for process in running))
-        shutil.rmtree(self.directory)
+        _remove_tree(self.directory)
 
     async def start(
         self, name: str, *, skills: Sequence[Path] = (), peers: Sequence[str] = ()
@@ -115,6 +115,13 @@ class Cluster:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+def _remove_tree(root: Path) -> None:
+    """Sealed snapshots of skills open up first."""
+    for directory, _, _ in os.walk(root):
+        Path(directory).chmod(0o700)
+    shutil.rmtree(root)
 
 
 def line_text(error: Exception) -> str:
