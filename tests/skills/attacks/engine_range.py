@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from skills.attacks.attack_table import Attack
 from skills.attacks.firing_range import orders
 from skills.attacks.host_world import host_world
 from swarmharness.kernel.errors import SwarmError
-from swarmharness.skills.call import Finished, JsonBytes, SkillCall
+from swarmharness.skills.call import CallerClass, Finished, JsonBytes, SkillCall
 from swarmharness.skills.egress_log import EgressLog
 from swarmharness.skills.errors import ResourceExceeded
 from swarmharness.skills.sandbox.executor import SandboxExecutor
@@ -38,9 +39,11 @@ def fire_calls(attacks: Iterable[Attack], *, tier: Tier, mode: str) -> dict[str,
     return answers
 
 
-async def _fire(
-    attacks: list[Attack], facts: dict[str, Any], folder: Path, tier: Tier, isolation: Isolation
-) -> dict[str, str]:
+@asynccontextmanager
+async def hostile_executor(
+    folder: Path, tier: Tier, isolation: Isolation
+) -> AsyncIterator[SandboxExecutor]:
+    """Serves one skill, which does whatever its caller says."""
     executor = SandboxExecutor(partial(launch, tier=tier), egress_log=EgressLog(_NoClock()))
     skill = RunnableSkill(
         name="hostile",
@@ -51,32 +54,46 @@ async def _fire(
     )
     try:
         await executor.add(skill)
-        calls = [[attack] for attack in attacks if attack.is_alone]
-        calls.append([attack for attack in attacks if not attack.is_alone])
-        answers: dict[str, str] = {}
-        for rows in calls:
-            answers |= await _call(executor, rows, facts)
-        return answers
+        yield executor
     finally:
         await executor.close(drain_ms=0)
 
 
-async def _call(
-    executor: SandboxExecutor, rows: list[Attack], facts: dict[str, Any]
+async def _fire(
+    attacks: list[Attack], facts: dict[str, Any], folder: Path, tier: Tier, isolation: Isolation
 ) -> dict[str, str]:
-    codes = [attack.code for attack in rows]
-    content = json.dumps({"codes": codes, "facts": json.dumps(facts)}).encode()
+    calls = [[attack] for attack in attacks if attack.is_alone]
+    calls.append([attack for attack in attacks if not attack.is_alone])
+    answers: dict[str, str] = {}
+    async with hostile_executor(folder, tier, isolation) as executor:
+        for rows in calls:
+            codes = {attack.name: attack.code for attack in rows}
+            answers |= await call_hostile(executor, codes, facts)
+    return answers
+
+
+async def call_hostile(
+    executor: SandboxExecutor,
+    codes: dict[str, str],
+    facts: dict[str, Any],
+    caller: CallerClass = CallerClass.PUBLIC,
+) -> dict[str, str]:
+    """One call that tries each code; the answers by name."""
+    content = json.dumps({"codes": list(codes.values()), "facts": json.dumps(facts)}).encode()
     call = SkillCall(
-        call_id="attack", skill="hostile", input=JsonBytes(content), deadline_ms=60_000
+        call_id="attack",
+        skill="hostile",
+        input=JsonBytes(content),
+        deadline_ms=60_000,
+        caller=caller,
     )
-    names = [attack.name for attack in rows]
     try:
         events = [event async for event in executor.run(call)]
     except ResourceExceeded as error:
-        return dict.fromkeys(names, f"stopped: {error.data['kind']}")
+        return dict.fromkeys(codes, f"stopped: {error.data['kind']}")
     except SwarmError as error:
-        return dict.fromkeys(names, f"{error.code}: {error.sentence} {error.data}")
+        return dict.fromkeys(codes, f"{error.code}: {error.sentence} {error.data}")
     last = events[-1]
     assert isinstance(last, Finished)
     assert last.output is not None
-    return dict(zip(names, json.loads(last.output)["answers"], strict=True))
+    return dict(zip(codes, json.loads(last.output)["answers"], strict=True))
