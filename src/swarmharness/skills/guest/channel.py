@@ -99,9 +99,9 @@ class Channel:
 
     async def _fill(self) -> None:
         try:
-            data = self._socket.recv(_RECEIVE_BYTES)
-        except BlockingIOError:
             data = await self._loop.sock_recv(self._socket, _RECEIVE_BYTES)
+        except ConnectionError:
+            data = b""
         if not data:
             raise HostGone
         self._frames.feed(data)

@@ -182,6 +182,10 @@ class Pool:
             self._retry_at = math.inf
         if sandbox.state is State.DEAD and sandbox in self._sandboxes:
             self._sandboxes.remove(sandbox)
+            if not sandbox.has_been_ready:
+                # Whoever started it knows why, and what that means for those in line.
+                self._settle_down()
+                return
         while self._line and (free := self._free_sandbox()) is not None:
             waiter = self._line.popleft()
             if not waiter.lease.done():
@@ -191,6 +195,10 @@ class Pool:
 
     def _staff(self) -> None:
         """Starts as many sandboxes as the line needs, and the spare."""
+        if self._failure is not None and self._loop.time() < self._retry_at:
+            if not self._sandboxes:
+                self._fail_line(self._failure)
+            return
         starting = sum(sandbox.state in _STARTING for sandbox in self._sandboxes)
         if self._isolation is Isolation.WORKER:
             serving = sum(sandbox.state in (State.READY, State.BUSY) for sandbox in self._sandboxes)
@@ -233,6 +241,7 @@ class Pool:
         _log.warning("%s does not start: %s", self._skill.name, error.sentence)
         if not any(s.state in (State.READY, State.BUSY) for s in self._sandboxes):
             self._fail_line(error)
+        self._settle_down()
 
     def _fail_line(self, error: SwarmError) -> None:
         line, self._line = self._line, deque()

@@ -133,6 +133,7 @@ class Sandbox:
         self.description = b""
         self.cause_of_death: SwarmError | None = None
         """Told to the calls it takes with it; None when there is nothing to add."""
+        self.has_been_ready = False
         self.is_stuck = False
         self._caller = caller
         self._confined = confined
@@ -144,12 +145,14 @@ class Sandbox:
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
         self._frames = GuestFrameReader(CONTROL_FRAMES, MAX_CONTROL_FRAME)
+        self._starter: asyncio.Task[object] | None = None
         self._process: GuestProcess | None = None
         self._control: socket.socket | None = None
         self._proxy: asyncio.Task[None] | None = None
         self._meter: ProcessMeter | None = None
         self._tree: TreeMeter | None = None
         self._watchdog: MemoryWatchdog | None = None
+        self._is_buried = False
         self._is_gone = asyncio.Event()
 
     @property
@@ -178,13 +181,20 @@ class Sandbox:
 
     async def start(self, launch: Launcher) -> None:
         """Returns when calls may come; raises why they never can, and then it is gone."""
+        self._starter = asyncio.current_task()
         try:
             await self._boot(launch)
             await self._import()
         except BaseException:
-            self.destroy()
+            self._starter = None
+            if self.state is State.DEAD:
+                self._bury()
+            else:
+                self.destroy()
             await self._is_gone.wait()
             raise
+        finally:
+            self._starter = None
 
     async def wait_gone(self) -> None:
         await self._is_gone.wait()
@@ -315,6 +325,7 @@ class Sandbox:
             limit_bytes=self.skill.resources.memory_mb * MIB,
         )
         self._step(Event.IMPORTED)
+        self.has_been_ready = True
         self._loop.add_reader(control.fileno(), self._on_control)
         self._on_change(self)
 
@@ -398,7 +409,11 @@ class Sandbox:
 
     def _after_step(self) -> None:
         if self.state is State.DEAD:
-            self._bury()
+            if self._starter is not None and self._starter is not asyncio.current_task():
+                # Only the start itself knows what it has opened so far; it buries what it has.
+                self._starter.cancel()
+            else:
+                self._bury()
         self._on_change(self)
 
     def _on_memory_breach(self, exact_kib: int) -> None:
@@ -412,6 +427,9 @@ class Sandbox:
 
     def _bury(self) -> None:
         assert self.state is State.DEAD
+        if self._is_buried:
+            return
+        self._is_buried = True
         if self._control is not None:
             self._loop.remove_reader(self._control.fileno())
             self._control.close()

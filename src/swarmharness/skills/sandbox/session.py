@@ -84,7 +84,8 @@ class Session:
         self._consumer_seconds = 0.0
         self._consumer_has_it = False
         self._since = self._started_at = self._loop.time()
-        self._timer = self._loop.call_later(wall_seconds, self._check_clocks)
+        first_look = min(wall_seconds, STALL_SECONDS)
+        self._timer = self._loop.call_later(first_look, self._check_clocks)
 
     async def open(self) -> None:
         """Sends the input; returns once the guest has taken it, or cannot."""
