@@ -18,6 +18,11 @@ async def pack(connection: RpcConnection, data: bytes) -> Content:
     return Content(bulk=await connection.offer_bulk(data, ttl_ms=TICKET_TTL_MS))
 
 
+def size_of(content: Content) -> int:
+    """What the sender says it is, before anything is fetched."""
+    return len(content.inline or b"") if content.bulk is None else content.bulk.size
+
+
 async def unpack(
     connection: RpcConnection, content: Content, *, limit_bytes: int, timeout_ms: int = FETCH_MS
 ) -> bytes:

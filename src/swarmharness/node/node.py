@@ -187,6 +187,7 @@ class Node:
         self._workplace.drain()
         self._submissions.drain()
         await self._wait_until_idle(drain_ms)
+        self._offering.close()
         await self._library.close()
         await self._peers.close(drain_ms=min(drain_ms, 1_000))
         await self._transport.close(drain_ms=0)

@@ -10,6 +10,7 @@ import msgspec
 
 from swarmharness.kernel.codec import encode
 from swarmharness.network.io.incoming_call import IncomingCall
+from swarmharness.skills.errors import UnknownSkill
 from swarmharness.skills.messages import OFFERS_LIMIT, SUMMARY_LIMIT, OffersMessage, SkillOffer
 from swarmharness.skills.served import ServedSkill
 
@@ -25,6 +26,7 @@ class Offering:
         self._tier = sandbox_tier
         self._skills: dict[str, SkillOffer] = {}
         self._change: asyncio.Event = asyncio.Event()
+        self._is_open = True
 
     def add(self, skill: ServedSkill) -> None:
         """Offer this skill, or its new version."""
@@ -46,21 +48,36 @@ class Offering:
         if self._skills.pop(name, None) is not None:
             self._wake()
 
+    def close(self) -> None:
+        """Nothing is offered any more: whoever watches is told so by the end of the answer."""
+        self._is_open = False
+        self._wake()
+
     async def watch(self, incoming: IncomingCall) -> bytes:
-        """The `skills.watch` method: ends only when the watcher leaves."""
-        while True:
+        """The `skills.watch` method: ends when the watcher leaves or this node does."""
+        while self._is_open:
             change = self._change
             skills = tuple(self._skills[name] for name in sorted(self._skills)[:OFFERS_LIMIT])
             await incoming.send(encode(OffersMessage(1, self._tier, skills)))
             await change.wait()
+        return b""
 
     async def describe(self, incoming: IncomingCall) -> bytes:
         """The `skills.describe` method."""
-        return describe_json(self._find(incoming.body.decode("utf-8", "replace")))
+        return describe_json(
+            require_published(self._find(incoming.body.decode("utf-8", "replace")))
+        )
 
     def _wake(self) -> None:
         self._change.set()
         self._change = asyncio.Event()
+
+
+def require_published(skill: ServedSkill) -> ServedSkill:
+    """The same skill; for peers, one with `publish = false` is as unknown as one that is not."""
+    if not skill.terms.publish:
+        raise UnknownSkill(f"There is no skill “{skill.name}” on this node.")
+    return skill
 
 
 def describe_json(skill: ServedSkill) -> bytes:

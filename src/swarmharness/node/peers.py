@@ -67,6 +67,7 @@ class NamedPeer:
 
     def __init__(self, address: NodeAddress) -> None:
         self.address = address
+        self.pause_s = FIRST_RETRY_S
         self.error: SwarmError | None = None
         self.has_settled = asyncio.Event()
         """Set once it has told its offers, or could not be reached."""
@@ -161,7 +162,6 @@ class Peers:
             log.info("%s left: %s", node_id_short(connection.remote_id), error.sentence)
 
     async def _keep_dialling(self, named: NamedPeer) -> None:
-        pause_s = FIRST_RETRY_S
         node_id = named.address.node_id
         while True:
             try:
@@ -169,7 +169,6 @@ class Peers:
                     connection = await self._transport.dial(
                         node_id, [named.address.address], timeout_ms=DIAL_MS
                     )
-                    pause_s = FIRST_RETRY_S
                     await self._serve(connection, named)
                 peer = self.connected.get(node_id)
                 if peer is not None:
@@ -181,8 +180,8 @@ class Peers:
                 named.error = error
                 named.has_settled.set()
                 log.info("Cannot reach %s: %s", named.address, error.sentence)
-            await asyncio.sleep(pause_s)
-            pause_s = min(LAST_RETRY_S, 2 * pause_s)
+            await asyncio.sleep(named.pause_s)
+            named.pause_s = min(LAST_RETRY_S, 2 * named.pause_s)
 
     async def _serve(self, connection: Connection, named: NamedPeer | None = None) -> None:
         """From the greeting until the connection ends."""
@@ -244,7 +243,13 @@ class Peers:
                         peer.offers = {offer.name: offer for offer in message.skills}
                         peer.sandbox_tier = message.sandbox_tier
                         peer.has_told_offers.set()
-                        if peer.node_id in self.named:
-                            self.named[peer.node_id].has_settled.set()
+                        self._settle_named(peer.node_id)
             except DeadlineExceeded:
                 continue  # the hour is over: ask again
+            return  # only a node that is leaving ends its answer
+
+    def _settle_named(self, node_id: NodeId) -> None:
+        named = self.named.get(node_id)
+        if named is not None:
+            named.has_settled.set()
+            named.pause_s = FIRST_RETRY_S

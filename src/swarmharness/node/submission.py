@@ -18,7 +18,7 @@ from swarmharness.kernel.codec import decode, encode
 from swarmharness.kernel.errors import MalformedMessage, SwarmError
 from swarmharness.kernel.ids import NodeId, node_id_short
 from swarmharness.network.errors import DeadlineExceeded
-from swarmharness.node.content import pack, unpack
+from swarmharness.node.content import pack, size_of, unpack
 from swarmharness.node.errors import ShuttingDown
 from swarmharness.node.gauge import Gauge
 from swarmharness.node.peers import Peer, Peers
@@ -27,6 +27,7 @@ from swarmharness.routing.choice import Candidate, choose
 from swarmharness.skills.call import Artifact, Chunk, Finished, Progress, Started
 from swarmharness.skills.errors import UnknownSkill
 from swarmharness.skills.io.library import SkillLibrary
+from swarmharness.skills.sandbox.guest_frames import is_json
 from swarmharness.tasks.errors import PeerGone, TooManyTasks
 from swarmharness.tasks.lifecycle import (
     Accepted,
@@ -52,13 +53,20 @@ from swarmharness.tasks.messages import (
     AcceptedMessage,
     ArtifactMessage,
     ChunkMessage,
+    Content,
     ItemMessage,
     OfferMessage,
     ProgressMessage,
     ResultMessage,
     decode_item,
 )
-from swarmharness.tasks.task import TASK_ID_BYTES, TaskId, TaskRequest, TaskState
+from swarmharness.tasks.task import (
+    MAX_DEADLINE_MS,
+    TASK_ID_BYTES,
+    TaskId,
+    TaskRequest,
+    TaskState,
+)
 from swarmharness.tasks.update import (
     TaskAccepted,
     TaskArtifact,
@@ -178,17 +186,19 @@ class Submissions:
         try:
             async with aclosing(attempt):  # type: ignore[type-var]
                 async for update in attempt:
+                    if isinstance(update, TaskAccepted):
+                        self._accept(run)
+                    elif run.core.state is not TaskState.WORKING:
+                        raise MalformedMessage("The executor began before it accepted the task.")
                     if isinstance(update, TaskCompleted):
                         run.result = update
                         continue
-                    if isinstance(update, TaskAccepted):
-                        self._accept(run)
                     if isinstance(run.effect, Close):
                         return
                     yield update
         except SwarmError as error:
             failure = error
-        run.effect = self._conclude(run.core, offer.node, failure)
+        run.effect = self._conclude(run, offer.node, failure)
         if failure is not None and not isinstance(run.effect, Close):
             yield TaskMoved(offer.node, failure.code, failure.sentence)
 
@@ -199,15 +209,15 @@ class Submissions:
         if isinstance(effect, Close):
             run.effect = effect
 
-    def _conclude(self, core: Lifecycle, node: NodeId, failure: SwarmError | None) -> Effect:
-        now_us = self._clock.now_us()
+    def _conclude(self, run: _Run, node: NodeId, failure: SwarmError | None) -> Effect:
+        core, now_us = run.core, self._clock.now_us()
         if failure is None:
-            if core.state is TaskState.OFFERED:
-                early = MalformedMessage("The executor sent a result before it accepted the task.")
-                return core.handle(AttemptFailed(early), now_us)
+            assert run.result is not None, "an attempt ends with a result or a failure"
             return core.handle(ResultReceived(), now_us)
         if isinstance(failure, DeadlineExceeded):
-            return core.handle(DeadlinePassed(), now_us)
+            if core.remaining_ms(now_us) == 0:
+                return core.handle(DeadlinePassed(), now_us)
+            failure = MalformedMessage("The executor stalled or gave up before the time was over.")
         if failure.elsewhere and not failure.later:
             self._note_failure(node)
         return core.handle(AttemptFailed(failure), now_us)
@@ -293,31 +303,48 @@ class Submissions:
         try:
             content = await pack(rpc, request.input)
             body = encode(OfferMessage(VERSION, task_id, offer.attempt, request.skill, content))
-            remaining_ms = core.remaining_ms(self._clock.now_us()) + END_GRACE_MS
-            async with rpc.stream(RUN_METHOD, body, timeout_ms=remaining_ms) as call:
+            async with rpc.stream(RUN_METHOD, body, timeout_ms=self._patience_ms(core)) as call:
                 async for item in call:
-                    yield await self._received(peer, decode_item(item))
+                    yield await self._received(run, peer, decode_item(item))
                 answer = decode(ResultMessage, await call.result())
             output = None
             if answer.output is not None:
-                output = await unpack(rpc, answer.output, limit_bytes=OUTPUT_LIMIT)
+                output = await self._unpack_json(run, peer, answer.output)
         finally:
             peer.in_flight -= 1
         yield TaskCompleted(
             task_id, peer.node_id, core.attempts, core.failures, output, answer.usage
         )
 
-    async def _received(self, peer: Peer, item: ItemMessage) -> TaskUpdate:
+    def _patience_ms(self, core: Lifecycle) -> int:
+        left_ms = core.remaining_ms(self._clock.now_us()) + END_GRACE_MS
+        return min(left_ms, MAX_DEADLINE_MS)
+
+    async def _unpack(self, run: _Run, peer: Peer, content: Content) -> bytes:
+        if size_of(content) > OUTPUT_LIMIT:
+            raise MalformedMessage(f"The executor sends more than {OUTPUT_LIMIT} bytes at once.")
+        return await unpack(
+            peer.rpc, content, limit_bytes=OUTPUT_LIMIT, timeout_ms=self._patience_ms(run.core)
+        )
+
+    async def _unpack_json(self, run: _Run, peer: Peer, content: Content) -> bytes:
+        """Surfaces put it undecoded into their own JSON, where anything else would be a forgery."""
+        data = await self._unpack(run, peer, content)
+        if not is_json(data):
+            raise MalformedMessage("The executor sent something that is not one JSON value.")
+        return data
+
+    async def _received(self, run: _Run, peer: Peer, item: ItemMessage) -> TaskUpdate:
         match item:
             case AcceptedMessage():
                 return TaskAccepted(peer.node_id)
             case ChunkMessage(n, content, text):
-                value = await unpack(peer.rpc, content, limit_bytes=OUTPUT_LIMIT)
+                value = await self._unpack_json(run, peer, content)
                 return TaskChunk(n, value, value.decode() if text is None else text)
             case ProgressMessage(thousandths, note):
                 return TaskProgress(thousandths, note)
             case ArtifactMessage(name, media_type, sha256, content):
-                data = await unpack(peer.rpc, content, limit_bytes=OUTPUT_LIMIT)
+                data = await self._unpack(run, peer, content)
                 if hashlib.sha256(data).digest() != sha256:
                     raise MalformedMessage(f"The artifact {name} does not match its hash.")
                 return TaskArtifact(name, media_type, sha256, data)

@@ -11,13 +11,14 @@ from contextlib import aclosing
 from typing import final
 
 from swarmharness.kernel.codec import decode, encode
-from swarmharness.kernel.errors import SwarmError
+from swarmharness.kernel.errors import MalformedMessage, SwarmError
 from swarmharness.kernel.ids import NodeId
 from swarmharness.network.io.incoming_call import IncomingCall
 from swarmharness.network.io.rpc_connection import RpcConnection
-from swarmharness.node.content import pack, unpack
+from swarmharness.node.content import pack, size_of, unpack
 from swarmharness.node.errors import ShuttingDown
 from swarmharness.node.gauge import Gauge
+from swarmharness.node.offering import require_published
 from swarmharness.skills.call import (
     Artifact,
     CallerClass,
@@ -31,7 +32,9 @@ from swarmharness.skills.call import (
     SkillCall,
     Started,
 )
+from swarmharness.skills.errors import InputTooLarge
 from swarmharness.skills.io.library import SkillLibrary
+from swarmharness.skills.served import ServedSkill
 from swarmharness.tasks.messages import (
     TEXT_LIMIT,
     AcceptedMessage,
@@ -77,7 +80,7 @@ class Workplace:
         """The events of one run. Closing the iterator cancels the handler."""
         if not self._is_open:
             raise ShuttingDown("This node is shutting down and takes no new tasks.")
-        served = self._library.find(skill)
+        served = self._find(submitter, skill)
         caller = CallerClass.OWNER if submitter == self._node_id else CallerClass.PUBLIC
         call = SkillCall(
             call_id=task_id.hex(),
@@ -93,8 +96,9 @@ class Workplace:
                 async with aclosing(self._executor.run(call)) as events:  # type: ignore[type-var]
                     async for event in events:
                         was_started = was_started or isinstance(event, Started)
+                        # Before the yield: who has the last event asks for no further one.
+                        self.completed += isinstance(event, Finished)
                         yield event
-            self.completed += 1
         except SwarmError:
             self.failed += 1
             if not was_started:
@@ -103,9 +107,13 @@ class Workplace:
 
     async def run_for_peer(self, incoming: IncomingCall) -> bytes:
         """The `task.run` method."""
+        if not incoming.is_streamed:
+            raise MalformedMessage("A task is a streamed call: its updates would have no way back.")
         connection = incoming.connection
         offer = decode(OfferMessage, incoming.body)
-        limit = self._library.find(offer.skill).terms.max_input_bytes
+        limit = self._find(incoming.caller, offer.skill).terms.max_input_bytes
+        if (size := size_of(offer.input)) > limit:
+            raise InputTooLarge(f"The input has {size} bytes; {offer.skill} takes {limit}.")
         input_json = await unpack(
             connection, offer.input, limit_bytes=limit, timeout_ms=incoming.remaining_ms()
         )
@@ -123,6 +131,10 @@ class Workplace:
                     return encode(ResultMessage(output, usage_of(event.meters)))
                 await incoming.send(encode(await _item(connection, event)))
         raise AssertionError("an executor's events end with Finished or an error")
+
+    def _find(self, submitter: NodeId, skill: str) -> ServedSkill:
+        served = self._library.find(skill)
+        return served if submitter == self._node_id else require_published(served)
 
 
 async def _item(
