@@ -336,12 +336,12 @@ async def test_closing_the_iterator_cancels_and_runs_the_handlers_finally(tmp_pa
         """,
     )
     async with executor_of(runnable(folder)) as executor:
-        async with contextlib.aclosing(executor.run(call_of("stream"))) as events:  # type: ignore[type-var]
+        async with contextlib.aclosing(executor.run(call_of("stream"))) as events:
             async for event in events:
                 if isinstance(event, Chunk):
                     break
         # The single place is free again only after the handler has gone.
-        async with contextlib.aclosing(executor.run(call_of("stream"))) as events:  # type: ignore[type-var]
+        async with contextlib.aclosing(executor.run(call_of("stream"))) as events:
             async for event in events:
                 if isinstance(event, Started):
                     break
@@ -578,10 +578,11 @@ async def test_a_full_line_is_overloaded_and_the_others_are_served(tmp_path: Pat
 async def test_waiting_in_line_ends_at_the_deadline(tmp_path: Path) -> None:
     folder = write_skill(tmp_path / "hangs", HANGS["async"])
     async with executor_of(runnable(folder)) as executor:
-        async with contextlib.aclosing(executor.run(call_of("hangs"))) as first:  # type: ignore[type-var]
-            assert await anext(first) == Started()
-            with pytest.raises(Overloaded, match="became free"):
-                await events_of(executor, call_of("hangs", deadline_ms=300))
+        first = executor.run(call_of("hangs"))
+        assert await anext(first) == Started()
+        with pytest.raises(Overloaded, match="became free"):
+            await events_of(executor, call_of("hangs", deadline_ms=300))
+        await first.aclose()
 
 
 async def test_an_import_that_starts_threads_moves_the_skill_to_a_worker(tmp_path: Path) -> None:

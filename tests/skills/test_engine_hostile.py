@@ -153,7 +153,7 @@ async def test_a_cancelled_call_is_closed_then_killed_then_its_sandbox() -> None
         call = await guest.take_call()
         call.say(t="started", id=call.name)
         assert await first == Started()
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
         assert call.socket.recv(65536), "the input"
         assert call.socket.recv(1) == b"", "the end of the socket is the cancellation"
         assert await guest.hear() == {"t": "kill", "id": call.name}

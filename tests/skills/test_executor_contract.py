@@ -106,7 +106,7 @@ async def test_the_contract(tmp_path: Path, isolation: Isolation) -> None:
         with pytest.raises(UnknownSkill):
             await events_of(executor, call_of("other"))
         # Closing the iterator in the middle leaves nothing behind.
-        async with contextlib.aclosing(executor.run(call_of("skill", b'{"text":"hang"}'))) as run:  # type: ignore[type-var]
+        async with contextlib.aclosing(executor.run(call_of("skill", b'{"text":"hang"}'))) as run:
             assert await anext(run) == Started()
         assert len(await events_of(executor, call_of("skill", b'{"n":1}'))) == 3
 

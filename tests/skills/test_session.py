@@ -80,5 +80,5 @@ async def test_the_socket_is_the_window() -> None:
         assert sent < 1_000_000
         chunk = await anext(events)
         assert isinstance(chunk, Chunk)
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
         call.done()

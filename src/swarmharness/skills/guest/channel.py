@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from .frames import FrameBuffer, encode, encode_with_pieces
 
-_RECEIVE_BYTES: Final = 256 * 1024
+_RECEIVE_BYTES: Final = 64 * 1024
 
 
 class HostGone(Exception):

@@ -11,13 +11,12 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Final, final
 
-from swarmharness.kernel.errors import SwarmError
 from swarmharness.skills.call import CallerClass, CallEvent, SkillCall
 from swarmharness.skills.egress_log import EgressLog
-from swarmharness.skills.errors import InputTooLarge, Overloaded, UnknownSkill
+from swarmharness.skills.errors import HandlerFailed, InputTooLarge, Overloaded, UnknownSkill
 from swarmharness.skills.network_policy import NetworkPolicy
 from swarmharness.skills.sandbox.boot_plan import BootMode, boot_mode
 from swarmharness.skills.sandbox.egress import EgressProxy
@@ -27,6 +26,7 @@ from swarmharness.skills.sandbox.sandbox import Launcher, Sandbox
 from swarmharness.skills.sandbox.session import Session, new_call_name
 
 WALL_CEILING_MS: Final = 300_000  # an operator may lower a skill's limit, never lift this one
+TRACEBACK_CHARS: Final = 4000  # of the sandbox's last words: about forty frames
 MAX_WARNINGS: Final = 100  # the newest; one line each in `swarm skills`
 _log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class SandboxExecutor:
             else:
                 await pool.close()
 
-    async def run(self, call: SkillCall) -> AsyncIterator[CallEvent]:
+    async def run(self, call: SkillCall) -> AsyncGenerator[CallEvent, None]:
         """Closing the iterator, or cancelling who waits in it, cancels the call."""
         skill = self._skills.get(call.skill)
         if skill is None:
@@ -96,8 +96,9 @@ class SandboxExecutor:
             await session.open()
             while (event := await session.next_event()) is not None:
                 yield event
-        except SwarmError as error:
-            _log.info("%s: %s %s", skill.name, error.code, error.sentence)
+        except HandlerFailed:
+            # The caller hears class and message; only the owner of this node sees the traceback.
+            _log.info("%s failed:\n%s", skill.name, lease.sandbox.last_words()[-TRACEBACK_CHARS:])
             raise
         finally:
             session.close()

@@ -39,7 +39,7 @@ from swarmharness.skills.sandbox.transcript import Answer, Transcript
 STALL_SECONDS: Final = 30.0  # a terminal user who paused with Ctrl-S comes back or does not
 SETTLE_SECONDS: Final = 2.0  # for an honest child to end and its files to be wiped, under load
 _CLOCK_GRAIN_SECONDS: Final = 0.01  # two clocks that alternate must not make the timer spin
-_RECEIVE_BYTES: Final = 256 * 1024
+_RECEIVE_BYTES: Final = 64 * 1024
 _SIGXCPU: Final = 24
 _WORDS: Final = 200  # characters of the last line that a dying handler wrote
 
