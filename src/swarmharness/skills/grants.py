@@ -44,14 +44,14 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Ceilings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The most that any skill of this node gets, whoever asks."""
 
-    timeout_ms: int = 300_000
-    concurrency: int = 64
-    queue: int = 1024
-    cpu_milli: int = 8000
-    memory_mb: int = 4096
-    disk_mb: int = 1024
-    max_input: int = 64 * 1024 * 1024
-    max_output: int = 64 * 1024 * 1024
+    timeout_ms: int = 300_000  # ten times what a skill gets that asks for nothing
+    concurrency: int = 64  # calls at once; more only share the same cores
+    queue: int = 1024  # waiting calls; at ten a second, already two minutes of waiting
+    cpu_milli: int = 8000  # eight cores, a whole desktop machine
+    memory_mb: int = 4096  # a quarter of a common desktop machine
+    disk_mb: int = 1024  # temporary files, which are memory as well
+    max_input: int = 64 * 1024 * 1024  # what travels as one piece of bulk
+    max_output: int = 64 * 1024 * 1024  # the same, on the way back
 
 
 @final

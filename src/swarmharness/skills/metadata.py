@@ -21,7 +21,7 @@ import msgspec
 from swarmharness.skills.errors import BadSkillFile
 
 DEFAULT_TIMEOUT_MS = 30_000  # HarnessAPI's 30.0 s
-MAX_NAME_BYTES = 128
+MAX_NAME_BYTES = 128  # it travels in every offer; real names stay under 40
 MAX_TEXT = 16 * 1024  # characters of a description; agentskills.io allows 1,024
 MAX_LIST = 64  # tags or tools; nobody reads more
 MAX_WORD = 200  # characters of one tag or tool

@@ -20,7 +20,7 @@ import msgspec
 
 LOOK_INTERVAL_US = 1_000_000  # an author who saves a file waits about a second
 QUIET_US = 300_000  # editors and formatters write again within a tenth of that
-FIRST_RETRY_US = 1_000_000
+FIRST_RETRY_US = 1_000_000  # most refusals of the machine pass within a second
 LAST_RETRY_US = 300_000_000  # five minutes; the machine's state will not change faster
 
 

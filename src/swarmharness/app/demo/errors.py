@@ -8,7 +8,7 @@ from swarmharness.kernel.errors import Blame, SwarmError
 class ExamplesMissing(SwarmError):
     """The example skills are not part of this installation."""
 
-    code = "demo.examples_missing"
+    code = "surfaces.examples_missing"
     blame = Blame.SELF
     hint = "Run the demo from a checkout: make demo."
 
@@ -16,7 +16,7 @@ class ExamplesMissing(SwarmError):
 class NodeDidNotStart(SwarmError):
     """A node of the demo ended before it was ready."""
 
-    code = "demo.node_start_failed"
+    code = "surfaces.demo_node_failed"
     blame = Blame.SELF
     hint = "Its last words are above; `swarm up` alone shows the same."
 
@@ -24,6 +24,6 @@ class NodeDidNotStart(SwarmError):
 class TasksLost(SwarmError):
     """Not every task was completed."""
 
-    code = "demo.tasks_lost"
+    code = "surfaces.demo_tasks_lost"
     blame = Blame.SELF
     hint = "This is a bug: a killed node must not cost a task."

@@ -25,8 +25,8 @@ NODES = 5
 COPIES = 3  # nodes that offer each skill: killing one leaves two
 IN_FLIGHT = 24  # tasks at a time; about five for each node
 KILL_AFTER = 0.25  # of the tasks: enough to have begun, enough still to come
-DEADLINE_MS = 60_000
-REFRESH_S = 0.1
+DEADLINE_MS = 60_000  # as long as the whole demo may take
+REFRESH_S = 0.1  # people see it move, and the terminal keeps up
 
 
 @final

@@ -24,7 +24,9 @@ class TlsLimits:
     handshake_bytes: int = 16 * 1024
     """Raw bytes before the proof: a large ClientHello with post-quantum keys has about 2 KiB."""
     connections: int = 256
+    """A full mesh of a large office."""
     streams: int = STREAMS_MAX
+    """Of one connection, both ways together."""
     attaching: int = 16
     """Channels that one connection sets up at once; equals the acceptor's share per address."""
     attach_ms: int = 10_000
@@ -40,7 +42,7 @@ class TlsLimits:
 
 
 SEND_HIGH_BYTES = 256 * 1024  # waiting in this process; about two socket buffers
-SEND_LOW_BYTES = 64 * 1024
+SEND_LOW_BYTES = 64 * 1024  # one socket buffer: the writer is woken before it runs dry
 SEND_LIMIT_BYTES = 2 * 1024 * 1024
 """Control records are not held back by flow control; a peer that provokes this many and reads
 none is cut off."""

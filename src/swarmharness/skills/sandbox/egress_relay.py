@@ -50,6 +50,7 @@ class EgressLimits(msgspec.Struct, frozen=True, kw_only=True):
     head_seconds: float = 10.0
     """For the whole request head, so that a byte now and then does not hold a place."""
     resolve_seconds: float = 5.0
+    """One lost question to a name server, asked again, fits in."""
     dial_seconds: float = 5.0
     """Per address tried."""
     idle_seconds: float = 60.0

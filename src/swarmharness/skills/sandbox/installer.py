@@ -74,6 +74,7 @@ class InstallLimits(msgspec.Struct, frozen=True, kw_only=True):
     files: int = 100_000
     """The largest scientific stacks have about 30 000."""
     memory_bytes: int = 1024 * MIB
+    """pip unpacks wheels in memory; the largest take a few hundred MiB."""
 
 
 @final

@@ -40,7 +40,7 @@ SPARES: Final = 1  # kept warm beyond the places that are taken
 IDLE_SECONDS: Final = 300.0  # people come back within minutes; an import costs seconds
 BACKOFF_SECONDS: Final = (1.0, 17.0, 300.0)  # after the first, second, any further failed start
 WORKER_CALLS: Final = 1000  # a worker that leaks is replaced before it hurts
-WORKER_SECONDS: Final = 3600.0
+WORKER_SECONDS: Final = 3600.0  # seldom enough to cost nothing, often enough for a slow leak
 _STARTING: Final = (State.SPAWN, State.BOOT, State.IMPORT)
 _log = logging.getLogger(__name__)
 
