@@ -1,0 +1,1 @@
+"""What the generated documents say, one module for each."""
