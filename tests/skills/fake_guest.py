@@ -23,6 +23,7 @@ class FakeGuest:
     def __init__(self, control: int) -> None:
         self.init_pid = os.getpid()
         self.is_killed = False
+        self.killed = asyncio.Event()
         self.words = ""
         self.control = socket.socket(fileno=control)
         self.control.setblocking(False)
@@ -37,6 +38,7 @@ class FakeGuest:
 
     async def kill(self) -> int:
         self.is_killed = True
+        self.killed.set()
         self.control.close()
         for descriptor in self._descriptors:
             os.close(descriptor)

@@ -37,7 +37,7 @@ class Worker:
         self._calls: set[asyncio.Task[None]] = set()
 
     def serve(self) -> None:
-        """Until the host says `quit` or goes away; then the process ends, with all its threads."""
+        """Until the host goes away; then the process ends, with all its threads."""
         asyncio.run(self._serve())
         os._exit(0)
 
@@ -51,8 +51,6 @@ class Worker:
         while (frame := self._control.pop()) is not None:
             if frame["t"] == "call":
                 self._start(frame["id"], self._control.take_descriptor())
-            elif frame["t"] == "quit":
-                alive = False
         if not alive:
             ended.set()
 

@@ -74,7 +74,7 @@ async def _rehearse(scratch: Path) -> None:
 
 
 class Zygote:
-    """Serves calls one after the other until the host says `quit` or goes away."""
+    """Serves calls one after the other until the host goes away."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Zygote:
             asyncio.run(_rehearse(self._scratch))
         gc.collect()
         gc.freeze()
-        while (frame := self._control.receive()) is not None and frame["t"] != "quit":
+        while (frame := self._control.receive()) is not None:
             if frame["t"] == "call":
                 self._serve_one(frame["id"], self._control.take_descriptor())
 
@@ -134,11 +134,10 @@ class Zygote:
             os.close(process)
 
     def _obey(self, child: int, call_id: str) -> bool:
-        """Whether there is more to hear: without a host, or told to quit, the call ends too."""
+        """Whether there is more to hear: without a host the call ends too."""
         alive = self._control.fill()
         frame: dict[str, Any] | None
         while (frame := self._control.pop()) is not None:
-            alive = alive and frame["t"] != "quit"
             if frame["t"] == "kill" and frame["id"] == call_id:
                 os.kill(child, signal.SIGKILL)
         if not alive:

@@ -52,12 +52,6 @@ IMPORT_SECONDS: Final = 30.0  # scientific packages take seconds on a loaded mac
 STEP_SECONDS: Final = 0.2  # for `finally` blocks to run, then for a kill to be confirmed
 _RECEIVE_BYTES: Final = 64 * 1024
 
-# Only for the time of its own start is the guest package on the path: its neighbours' names are
-# common words, which a skill may use for its own modules.
-_ENTER: Final = (
-    "import os, sys; d = os.path.dirname(sys.argv[1]); del sys.argv[1]; sys.path.append(d); "
-    "from guest.bootstrap import main; sys.path.remove(d); main()"
-)
 _log = logging.getLogger(__name__)
 
 
@@ -248,14 +242,7 @@ class Sandbox:
         try:
             self._process = await launch(
                 confinement_of(self.skill, self.mode, self._caller),
-                argv=[
-                    *mounts.python_argv(),
-                    "-c",
-                    _ENTER,
-                    mounts.GUEST_TARGET,
-                    str(orders_read),
-                    str(guest_end.fileno()),
-                ],
+                argv=mounts.guest_argv("bootstrap", str(orders_read), str(guest_end.fileno())),
                 pass_fds=(orders_read, guest_end.fileno()),
             )
             orders = first_orders(
