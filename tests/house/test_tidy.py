@@ -19,7 +19,7 @@ FOREVER_S = 60
 """A sleep this long stands for “never”: whoever does it is cancelled, nobody waits for its end."""
 MAY_SLEEP = {
     "contracts/test_transport_tls.py": "lets the kernel's sockets move; the memory twin needs none",
-    "skills/test_session.py": "time itself is what passes there, or a process is asked for",
+    "skills/test_call_session.py": "time itself is what passes there, or a process is asked for",
     "skills/test_environments.py": "asks the disk whether a foreign process got there; no event",
     "skills/test_confinement.py": "asks /proc whether a process is gone; the kernel has no event",
     "skills/test_library.py": "asks a real sandbox's state; its ends are not ours to wait for",
