@@ -31,6 +31,7 @@ from pydantic import BaseModel
 from .call import Call
 from .call_directory import CallDirectory
 from .channel import Channel, HostGone
+from .confine import own_children
 from .control import ControlSocket
 from .frames import encode
 from .loader import LoadedSkill
@@ -191,15 +192,10 @@ def kill_leftovers() -> None:
         with suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
     while True:
-        for child in [] if own_namespace else _children():
+        for child in [] if own_namespace else own_children():
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:
             return
-
-
-def _children() -> list[int]:
-    text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-    return [int(pid) for pid in text.split()]
