@@ -148,16 +148,16 @@ async def start_up(cluster: Cluster, scale: Scale, skills: list[Path]) -> dict[s
     for number in range(scale.starts):
         began = time.perf_counter()
         await cluster.start(f"bare-{number}")
-        bare.append((time.perf_counter() - began) * 1000)
+        bare.append(time.perf_counter() - began)
         began = time.perf_counter()
         idle = await cluster.start(f"serving-{number}", skills=skills)
-        serving.append((time.perf_counter() - began) * 1000)
+        serving.append(time.perf_counter() - began)
     await asyncio.sleep(SETTLE_S)
     return {
         "start_up": Figure(
             value=percentile(bare, 0.5),
             samples=len(bare),
-            note=f"with {len(skills)} skills it had never seen: {percentile(serving, 0.5):.0f} ms",
+            note=f"with {len(skills)} skills it had never seen: {percentile(serving, 0.5):.2f} s",
         ),
         "idle_rss": Figure(
             value=resident_bytes(idle.process.pid) / 1e6,

@@ -15,9 +15,10 @@ FLOOR = "tls_echo"
 
 
 class Unit(StrEnum):
-    """What a row's value counts. Of milliseconds the value is the median."""
+    """What a row's value counts. Milliseconds are those of single calls: medians."""
 
     MS = "ms"
+    SECONDS = "s"
     PER_SECOND = "/s"
     MIB_PER_SECOND = "MiB/s"
     MB = "MB"
@@ -113,7 +114,7 @@ ENTRIES = (
         aims=(Aim(least=200.0),),
     ),
     Entry(name="idle_rss", title="memory of an idle node", unit=Unit.MB, aims=(Aim(most=60.0),)),
-    Entry(name="start_up", title="start of a node until ready", unit=Unit.MS),
+    Entry(name="start_up", title="start of a node until ready", unit=Unit.SECONDS),
 )
 
 NAMES = tuple(entry.name for entry in ENTRIES)
