@@ -14,19 +14,31 @@ import select
 import signal
 import subprocess
 import sys
-import time
+from typing import Any, final
+
+import msgspec
 
 from swarmharness.app.session import SESSION, say
 from swarmharness.http.server import ControlServer
+from swarmharness.kernel.errors import ErrorRecord, from_record
 from swarmharness.node.config import NodeConfig
-from swarmharness.node.errors import ListenFailed
+from swarmharness.node.errors import StartFailed
 from swarmharness.node.home import Home
 from swarmharness.node.node import DRAIN_MS, Node
+from swarmharness.sdk.errors import NodeUnresponsive
 
 LOG_BYTES = 20 * 1024 * 1024  # of one log file
 LOG_FILES = 5  # kept beside it
 READY_S = 60.0  # how long a detached start may take; skills with environments take longest
 END_S = 45.0  # a drain and what follows it
+
+
+@final
+class _Told(msgspec.Struct):
+    """The envelope of a start, as `swarm up --json` prints it."""
+
+    data: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
 
 
 def run_attached(home: Home, config: NodeConfig) -> int:
@@ -93,43 +105,54 @@ async def _announce(node: Node) -> None:
 
 
 def run_detached(home: Home) -> int:
-    """Starts the same command again without --detach, and returns once it is ready."""
+    """Starts the same command again without --detach, and returns once it is ready.
+
+    The child writes for a program: its one line says that it is up, or why it is not.
+    """
     home.create()
-    arguments = [argument for argument in sys.argv[1:] if argument not in {"--detach", "--json"}]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
+    if not SESSION.is_json:
+        arguments.append("--json")
     with home.log.open("ab") as log:
         child = subprocess.Popen(  # noqa: S603  our own command line
             [sys.executable, "-m", "swarmharness.app", *arguments],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,
         )
-    until = time.monotonic() + READY_S
-    while time.monotonic() < until:
-        if child.poll() is not None:
-            sys.stderr.write(_last_words(home))
-            return child.returncode
-        if _is_endpoint_of(home, child.pid):
-            if SESSION.is_json:
-                SESSION.data("up", {"pid": child.pid, "home": str(home.path)})
-            else:
-                say(f"The node runs as process {child.pid}; `swarm status` shows it.")
-            return 0
-        time.sleep(0.05)
-    child.terminate()
-    raise ListenFailed(f"The node was not ready after {READY_S:.0f} s; see {home.log}.")
+    assert child.stdout is not None, "a pipe was asked for"
+    with child.stdout as told:
+        is_told, _, _ = select.select([told], [], [], READY_S)
+        line = told.readline() if is_told else b""
+    if not is_told:
+        child.terminate()
+        raise StartFailed(f"The node was not ready after {READY_S:.0f} s; see {home.log}.")
+    try:
+        answer = msgspec.json.decode(line, type=_Told)
+    except msgspec.DecodeError:
+        raise StartFailed(f"The node ended while it started: {_last_words(home)}") from None
+    if answer.error is not None:
+        raise from_record(ErrorRecord(**answer.error), remote=False)
+    if SESSION.is_json:
+        SESSION.data("up", answer.data)
+    else:
+        say(f"The node runs as process {child.pid}; `swarm status` shows it.")
+    return 0
 
 
 def wait_for_end(pid: int) -> None:
-    """Until that process is gone."""
+    """Until that process is gone, or `NodeUnresponsive`."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
-        select.select([descriptor], [], [], END_S)
+        has_ended, _, _ = select.select([descriptor], [], [], END_S)
     finally:
         os.close(descriptor)
+    if not has_ended:
+        raise NodeUnresponsive(f"The node (process {pid}) has not ended after {END_S:.0f} s.")
 
 
 def _log_to(home: Home) -> None:
@@ -140,16 +163,6 @@ def _log_to(home: Home) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
-def _is_endpoint_of(home: Home, pid: int) -> bool:
-    from swarmharness.sdk.control_client import read_endpoint
-    from swarmharness.sdk.errors import NoNode
-
-    try:
-        return read_endpoint(home).pid == pid
-    except NoNode:
-        return False
-
-
 def _last_words(home: Home) -> str:
-    lines = home.log.read_text(errors="replace").splitlines()[-6:]
-    return "\n".join(lines) + "\n"
+    lines = home.log.read_text(errors="replace").splitlines()
+    return lines[-1] if lines else "it said nothing."

@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 
 NDJSON = "application/x-ndjson"
 CHUNKS_LIMIT = 100_000  # of a stream that is asked for in one answer; longer ones are streamed
+_LINE_BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 T = TypeVar("T")
 
 
@@ -202,7 +203,10 @@ async def _lines(first: TaskUpdate, rest: AsyncIterator[TaskUpdate]) -> AsyncIte
             async for update in rest:
                 yield _line(_update_line(update))
         except SwarmError as error:
-            yield _line({"type": "error", **problem(error)})
+            yield _line({**problem(error), "type": "error"})
+        except Exception:
+            log.exception("A task failed after its first update was sent.")
+            yield _line({**problem(_fault()), "type": "error"})
 
 
 def _update_line(update: TaskUpdate) -> dict[str, Any]:  # noqa: PLR0911  one per update
@@ -243,7 +247,8 @@ def _node(node_id: NodeId) -> dict[str, str]:
 
 
 def _line(value: dict[str, Any]) -> bytes:
-    return msgspec.json.encode(value) + b"\n"
+    # A line break in embedded JSON can only be white space: inside a string it is escaped.
+    return msgspec.json.encode(value).translate(_LINE_BREAKS_TO_SPACES) + b"\n"
 
 
 def _json(value: Any) -> Response:
@@ -261,4 +266,9 @@ async def _answer_unknown(request: Request, error: HTTPException) -> Response:
 
 async def _answer_fault(request: Request, error: Exception) -> Response:
     log.error("%s %s failed.", request.method, request.url.path, exc_info=error)
-    return problem_response(InternalError("The node could not answer this request."))
+    return problem_response(_fault())
+
+
+def _fault() -> InternalError:
+    """Says nothing of the cause, which is in the log."""
+    return InternalError("The node could not answer this request.")

@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from swarmharness import __version__
 from swarmharness.http.control import control_app
 from swarmharness.http.gate import Gate
 from swarmharness.kernel.ids import node_id_text
+from swarmharness.node.errors import HomeUnusable
 from swarmharness.node.home import Home
 from swarmharness.node.node import Node
 
@@ -114,10 +116,21 @@ def socket_path(home: Home) -> Path:
     path = home.run / "control.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
         return path
-    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    directory = runtime / f"swarmharness-{os.geteuid()}"
+    name = f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.sock"
+    for runtime in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):  # noqa: S108
+        directory = Path(runtime or "") / f"swarmharness-{os.geteuid()}"
+        if runtime and len(os.fsencode(directory / name)) <= SOCKET_PATH_LIMIT:
+            return _private(directory) / name
+    raise AssertionError("the last of these is short enough")
+
+
+def _private(directory: Path) -> Path:
+    """The directory may stand where everybody can write: only ours will do."""
     directory.mkdir(mode=0o700, exist_ok=True)
-    return directory / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.sock"
+    facts = directory.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
+        raise HomeUnusable(f"Others have access to {directory}, the place of the control socket.")
+    return directory
 
 
 def _bind_loopback() -> socket.socket:

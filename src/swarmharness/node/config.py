@@ -75,7 +75,12 @@ def read_config(path: Path) -> ConfigFile:
         table = tomllib.loads(raw.decode())
         _refuse_unknown_keys(table, ConfigFile, path, "")
         return msgspec.convert(table, ConfigFile)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+    except (
+        tomllib.TOMLDecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+        msgspec.ValidationError,
+    ) as error:
         raise ConfigInvalid(f"{path}: {error}") from None
 
 

@@ -46,6 +46,16 @@ class ListenFailed(SwarmError):
     hint = "Choose another --listen HOST:PORT; port 0 takes a free one."
 
 
+class StartFailed(SwarmError):
+    """The node's process ended, or was not ready in time, without saying why."""
+
+    code = "node.start_failed"
+    blame = Blame.SELF
+    hint = (
+        "run/node.log in its home tells more; `swarm up` without --detach shows it as it happens."
+    )
+
+
 class ShuttingDown(SwarmError):
     """The node takes no new work because it is about to end."""
 

@@ -32,7 +32,7 @@ from swarmharness.network.transport.seam import Transport
 from swarmharness.network.transport.tls import TlsTransport
 from swarmharness.node.api import NodeStatus, PeerStatus, SkillStatus, TaskCounts
 from swarmharness.node.config import NodeConfig
-from swarmharness.node.errors import AssertionsDisabled
+from swarmharness.node.errors import AssertionsDisabled, ListenFailed
 from swarmharness.node.home import Home
 from swarmharness.node.identity import load_or_create
 from swarmharness.node.offering import Offering, describe_json
@@ -164,10 +164,10 @@ class Node:
             transport = TlsTransport(self._key, DEVELOPMENT_NETWORK, (host, candidate))
             try:
                 addresses = await transport.listen()
-            except SwarmError:
+            except SwarmError as error:
                 await transport.close(drain_ms=0)
                 if number + 1 == len(dict.fromkeys(ports)):
-                    raise
+                    raise ListenFailed(error.sentence) from error
                 continue
             self.home.remember_port(min(addresses).port)
             return transport, tuple(NodeAddress(self.node_id, a) for a in sorted(addresses))

@@ -22,6 +22,7 @@ from swarmharness.tasks.task import DEFAULT_DEADLINE_MS
 T = TypeVar("T")
 
 CONNECT_S = 5.0  # a node that is there accepts at once
+CONNECTIONS_LIMIT = 200  # at a time; the node answers more than 256 with a refusal
 ANSWER_S = 30.0  # for everything but tasks, which bring their own deadline
 NDJSON = "application/x-ndjson"
 
@@ -60,10 +61,12 @@ class ControlClient:
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(
                 uds=self.endpoint.socket,
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+                limits=httpx.Limits(
+                    max_connections=CONNECTIONS_LIMIT, max_keepalive_connections=64
+                ),
             ),
             base_url="http://node",
-            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
+            timeout=_patience(ANSWER_S),
         )
 
     async def __aenter__(self) -> Self:
@@ -108,7 +111,7 @@ class ControlClient:
     ) -> dict[str, Any]:
         """The completed task: `output` or `chunks`, `artifacts`, who did it and what it used."""
         body = _run_body(skill, input_json, on, deadline_ms, retry=retry)
-        patience = httpx.Timeout(deadline_ms / 1000 + ANSWER_S, connect=CONNECT_S)
+        patience = _patience(deadline_ms / 1000 + ANSWER_S)
         answer = await self._post("/api/v1/tasks", body, patience=patience)
         completed: dict[str, Any] = msgspec.json.decode(answer, type=dict[str, Any])
         return completed
@@ -124,7 +127,7 @@ class ControlClient:
     ) -> AsyncIterator[dict[str, Any]]:
         """Each update of the task as it comes; leaving the iteration cancels the task."""
         body = _run_body(skill, input_json, on, deadline_ms, retry=retry)
-        timeout = httpx.Timeout(deadline_ms / 1000 + ANSWER_S, connect=CONNECT_S)
+        timeout = _patience(deadline_ms / 1000 + ANSWER_S)
         try:
             async with self._http.stream(
                 "POST",
@@ -135,10 +138,10 @@ class ControlClient:
             ) as response:
                 if response.is_error:
                     raise _refusal(await response.aread())
-                async for line in response.aiter_lines():
+                async for line in _lines(response.aiter_bytes()):
                     update: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
                     if update["type"] == "error":
-                        raise _refusal(line.encode())
+                        raise _refusal(line)
                     yield update
         except httpx.HTTPError as error:
             raise self._unresponsive(error) from error
@@ -160,7 +163,7 @@ class ControlClient:
                 path,
                 content=msgspec.json.encode(body),
                 headers={"Content-Type": "application/json"},
-                timeout=patience or httpx.Timeout(ANSWER_S, connect=CONNECT_S),
+                timeout=patience or _patience(ANSWER_S),
             )
         except httpx.HTTPError as error:
             raise self._unresponsive(error) from error
@@ -174,6 +177,11 @@ class ControlClient:
         return NodeUnresponsive(f"The node did not answer: {error or type(error).__name__}.")
 
 
+def _patience(answer_s: float) -> httpx.Timeout:
+    """For the answer; a request that waits for one of our own connections waits as it must."""
+    return httpx.Timeout(answer_s, connect=CONNECT_S, pool=None)
+
+
 def _run_body(
     skill: str, input_json: bytes, on: str | None, deadline_ms: int, *, retry: bool
 ) -> dict[str, Any]:
@@ -184,6 +192,17 @@ def _run_body(
         "deadline_ms": deadline_ms,
         "retry": retry,
     }
+
+
+async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Split at line feeds only; httpx also splits at characters that JSON strings may hold."""
+    begun: list[bytes] = []
+    async for piece in pieces:
+        *ended, rest = piece.split(b"\n")
+        for end in ended:
+            yield b"".join([*begun, end])
+            begun.clear()
+        begun.append(rest)
 
 
 def _refusal(content: bytes) -> SwarmError:

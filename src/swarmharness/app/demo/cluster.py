@@ -16,11 +16,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, final
+from typing import Any, Self, final
 
 import msgspec
 
 from swarmharness.app.demo.errors import NodeDidNotStart
+from swarmharness.kernel.errors import ErrorRecord, from_record
 from swarmharness.node.api import NodeStatus
 from swarmharness.node.home import Home
 
@@ -30,10 +31,10 @@ END_S = 10.0  # after which a node that does not end by itself is killed
 
 @final
 class _Up(msgspec.Struct):
-    """The envelope that `swarm up --json` prints when it is ready."""
+    """The envelope that `swarm up --json` prints when it is ready, or cannot be."""
 
-    ok: bool
-    data: NodeStatus
+    data: NodeStatus | None = None
+    error: dict[str, Any] | None = None
 
 
 @final
@@ -102,10 +103,13 @@ class Cluster:
         try:
             async with asyncio.timeout(START_S):
                 line = await process.stdout.readline()
-            return NodeProcess(home, process, msgspec.json.decode(line, type=_Up).data)
+            up = msgspec.json.decode(line, type=_Up)
         except (TimeoutError, msgspec.DecodeError) as error:
             words = errors.read_text(errors="replace").strip()[-1000:] or line_text(error)
             raise NodeDidNotStart(f"Node {name} did not start: {words}") from error
+        if up.data is None:
+            raise from_record(ErrorRecord(**(up.error or {})), remote=False)
+        return NodeProcess(home, process, up.data)
 
     @staticmethod
     async def _end(process: asyncio.subprocess.Process) -> None:
