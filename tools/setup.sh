@@ -4,8 +4,8 @@
 # password; else says in one line what to type. Nothing of the machine's own Python packages is used.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-unset PYTHONPATH PYTHONHOME
-export PYTHONNOUSERSITE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+unset PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT
+export PYTHONNOUSERSITE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_USER=0
 
 wanted=""
 if [ "${1:-}" = "--python" ]; then wanted=$2; shift 2; fi

@@ -40,7 +40,7 @@ class InvalidInput(SwarmError):
 
     code = "skills.input_invalid"
     blame = Blame.CALLER
-    hint = "`swarm skills show NAME` prints the input schema and an example."
+    hint = "`swarm skills NAME` prints the input schema and an example."
     http_status = 422
     exit_code = ExitCode.USAGE
 
