@@ -128,7 +128,7 @@ async def _stream(call: _Call, out: Path | None) -> None:
             deadline_ms=call.deadline_ms,
             retry=call.retry,
         )
-        async with aclosing(updates):  # type: ignore[type-var]
+        async with aclosing(updates):
             async for update in updates:
                 if update["type"] == "artifact":
                     _save(update, out)

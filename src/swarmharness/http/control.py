@@ -45,6 +45,7 @@ from swarmharness.tasks.update import (
     TaskOffered,
     TaskProgress,
     TaskUpdate,
+    TaskUpdates,
 )
 
 log = logging.getLogger(__name__)
@@ -167,11 +168,11 @@ async def _left(request: Request) -> None:
         continue
 
 
-async def _collect(updates: AsyncIterator[TaskUpdate]) -> Response:
+async def _collect(updates: TaskUpdates) -> Response:
     """One answer for the whole task; what a failed attempt had sent is dropped."""
     chunks: list[msgspec.Raw] = []
     artifacts: list[dict[str, Any]] = []
-    async with aclosing(updates):  # type: ignore[type-var]
+    async with aclosing(updates):
         async for update in updates:
             match update:
                 case TaskChunk(value=value):
@@ -196,8 +197,8 @@ async def _collect(updates: AsyncIterator[TaskUpdate]) -> Response:
     raise AssertionError("a task's updates end with TaskCompleted or an error")
 
 
-async def _lines(first: TaskUpdate, rest: AsyncIterator[TaskUpdate]) -> AsyncIterator[bytes]:
-    async with aclosing(rest):  # type: ignore[type-var]
+async def _lines(first: TaskUpdate, rest: TaskUpdates) -> AsyncIterator[bytes]:
+    async with aclosing(rest):
         try:
             yield _line(_update_line(first))
             async for update in rest:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any, Protocol, final
 
 import msgspec
 
 from swarmharness.kernel.ids import NodeId
 from swarmharness.tasks.task import TaskRequest
-from swarmharness.tasks.update import TaskUpdate
+from swarmharness.tasks.update import TaskUpdates
 
 
 @final
@@ -91,7 +90,7 @@ class NodeApi(Protocol):
 
     async def describe(self, skill: str) -> dict[str, Any]: ...
 
-    def run(self, request: TaskRequest) -> AsyncIterator[TaskUpdate]: ...
+    def run(self, request: TaskRequest) -> TaskUpdates: ...
 
     async def name_peer(self, address: str) -> None: ...
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, final
 
@@ -57,7 +56,7 @@ from swarmharness.skills.sandbox.report import SandboxReport
 from swarmharness.tasks.errors import NobodyOffers
 from swarmharness.tasks.messages import RUN_METHOD
 from swarmharness.tasks.task import TaskRequest
-from swarmharness.tasks.update import TaskUpdate
+from swarmharness.tasks.update import TaskUpdates
 
 log = logging.getLogger(__name__)
 
@@ -330,7 +329,7 @@ class Node:
                 return await peer.rpc.call(DESCRIBE_METHOD, skill.encode(), timeout_ms=DESCRIBE_MS)
         raise NobodyOffers(f"Nobody offers the skill “{skill}”.")
 
-    def run(self, request: TaskRequest) -> AsyncIterator[TaskUpdate]:
+    def run(self, request: TaskRequest) -> TaskUpdates:
         return self._submissions.run(request)
 
     async def name_peer(self, address: str) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import random
 import secrets
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import final
 
@@ -76,6 +75,7 @@ from swarmharness.tasks.update import (
     TaskOffered,
     TaskProgress,
     TaskUpdate,
+    TaskUpdates,
 )
 
 OPEN_TASKS_LIMIT = 10_000  # unfinished tasks of one submitter; each holds its input in memory
@@ -125,7 +125,7 @@ class Submissions:
         """Take no new tasks."""
         self._is_open = False
 
-    async def run(self, request: TaskRequest) -> AsyncIterator[TaskUpdate]:
+    async def run(self, request: TaskRequest) -> TaskUpdates:
         """The updates of one new task, ending with `TaskCompleted` or a `SwarmError`.
 
         Closing the iterator cancels the task wherever it is.
@@ -138,7 +138,7 @@ class Submissions:
         driving = self._drive(request)
         try:
             with self.gauge.one():
-                async with aclosing(driving):  # type: ignore[type-var]
+                async with aclosing(driving):
                     async for update in driving:
                         was_completed = isinstance(update, TaskCompleted)
                         yield update
@@ -146,7 +146,7 @@ class Submissions:
             self.completed += was_completed
             self.failed += not was_completed
 
-    async def _drive(self, request: TaskRequest) -> AsyncIterator[TaskUpdate]:
+    async def _drive(self, request: TaskRequest) -> TaskUpdates:
         core = Lifecycle(request, now_us=self._clock.now_us())
         effect = core.handle(Begin(), self._clock.now_us())
         run = _Run(core, TaskId(secrets.token_bytes(TASK_ID_BYTES)), effect)
@@ -154,7 +154,7 @@ class Submissions:
             while not isinstance(run.effect, Close):
                 if isinstance(run.effect, Offer):
                     offering = self._offer(run, run.effect)
-                    async with aclosing(offering):  # type: ignore[type-var]
+                    async with aclosing(offering):
                         async for update in offering:
                             yield update
                 else:
@@ -178,13 +178,13 @@ class Submissions:
                 return PauseEnded()
         raise AssertionError(f"nothing leads on from {effect}")
 
-    async def _offer(self, run: _Run, offer: Offer) -> AsyncIterator[TaskUpdate]:
+    async def _offer(self, run: _Run, offer: Offer) -> TaskUpdates:
         """One attempt; `run.effect` says what follows it."""
         yield TaskOffered(offer.node, offer.attempt)
         failure: SwarmError | None = None
         attempt = self._attempt(run, offer)
         try:
-            async with aclosing(attempt):  # type: ignore[type-var]
+            async with aclosing(attempt):
                 async for update in attempt:
                     if isinstance(update, TaskAccepted):
                         self._accept(run)
@@ -259,7 +259,7 @@ class Submissions:
                 candidates.append(Candidate(self._node_id, self._workplace.gauge.value, places))
         return candidates
 
-    def _attempt(self, run: _Run, offer: Offer) -> AsyncIterator[TaskUpdate]:
+    def _attempt(self, run: _Run, offer: Offer) -> TaskUpdates:
         if offer.node == self._node_id:
             return self._run_here(run)
         peer = self._peers.connected.get(offer.node)
@@ -267,7 +267,7 @@ class Submissions:
             raise PeerGone(f"Node {node_id_short(offer.node)} left before the task was sent.")
         return self._run_there(run, peer, offer)
 
-    async def _run_here(self, run: _Run) -> AsyncIterator[TaskUpdate]:
+    async def _run_here(self, run: _Run) -> TaskUpdates:
         core, task_id, request = run.core, run.task_id, run.core.request
         events = self._workplace.perform(
             self._node_id,
@@ -276,7 +276,7 @@ class Submissions:
             request.input,
             deadline_ms=core.remaining_ms(self._clock.now_us()),
         )
-        async with aclosing(events):  # type: ignore[type-var]
+        async with aclosing(events):
             async for event in events:
                 match event:
                     case Started():
@@ -297,7 +297,7 @@ class Submissions:
                             usage_of(meters),
                         )
 
-    async def _run_there(self, run: _Run, peer: Peer, offer: Offer) -> AsyncIterator[TaskUpdate]:
+    async def _run_there(self, run: _Run, peer: Peer, offer: Offer) -> TaskUpdates:
         core, task_id, request, rpc = run.core, run.task_id, run.core.request, peer.rpc
         peer.in_flight += 1
         try:

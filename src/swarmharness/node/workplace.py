@@ -6,7 +6,7 @@ differs, which keeps them in different sandboxes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import final
 
@@ -15,6 +15,7 @@ from swarmharness.kernel.errors import MalformedMessage, SwarmError
 from swarmharness.kernel.ids import NodeId
 from swarmharness.network.io.incoming_call import IncomingCall
 from swarmharness.network.io.rpc_connection import RpcConnection
+from swarmharness.node.byte_budget import ByteBudget
 from swarmharness.node.content import pack, size_of, unpack
 from swarmharness.node.errors import ShuttingDown
 from swarmharness.node.gauge import Gauge
@@ -49,6 +50,8 @@ from swarmharness.tasks.messages import (
 from swarmharness.tasks.once import StartRegister
 from swarmharness.tasks.task import TaskId
 
+HELD_INPUT_BYTES = 256 * 1024 * 1024  # of all peers' tasks together: sixty-four full inputs
+
 
 @final
 class Workplace:
@@ -60,6 +63,7 @@ class Workplace:
         self._executor = executor
         self._register = StartRegister()
         self._is_open = True
+        self._held = ByteBudget(HELD_INPUT_BYTES)
         self.gauge = Gauge()
         self.completed = 0
         self.failed = 0
@@ -76,7 +80,7 @@ class Workplace:
         input_json: bytes,
         *,
         deadline_ms: int,
-    ) -> AsyncIterator[CallEvent]:
+    ) -> AsyncGenerator[CallEvent, None]:
         """The events of one run. Closing the iterator cancels the handler."""
         if not self._is_open:
             raise ShuttingDown("This node is shutting down and takes no new tasks.")
@@ -93,7 +97,7 @@ class Workplace:
         was_started = False
         try:
             with self.gauge.one():
-                async with aclosing(self._executor.run(call)) as events:  # type: ignore[type-var]
+                async with aclosing(self._executor.run(call)) as events:
                     async for event in events:
                         was_started = was_started or isinstance(event, Started)
                         # Before the yield: who has the last event asks for no further one.
@@ -114,9 +118,17 @@ class Workplace:
         limit = self._find(incoming.caller, offer.skill).terms.max_input_bytes
         if (size := size_of(offer.input)) > limit:
             raise InputTooLarge(f"The input has {size} bytes; {offer.skill} takes {limit}.")
-        input_json = await unpack(
-            connection, offer.input, limit_bytes=limit, timeout_ms=incoming.remaining_ms()
-        )
+        with self._held.take(size):
+            input_json = await unpack(
+                connection, offer.input, limit_bytes=limit, timeout_ms=incoming.remaining_ms()
+            )
+            return encode(await self._answer(incoming, offer, input_json))
+
+    async def _answer(
+        self, incoming: IncomingCall, offer: OfferMessage, input_json: bytes
+    ) -> ResultMessage:
+        """Sends each event on its way; the last one is the answer."""
+        connection = incoming.connection
         events = self.perform(
             incoming.caller,
             TaskId(offer.task_id),
@@ -124,11 +136,11 @@ class Workplace:
             input_json,
             deadline_ms=incoming.remaining_ms(),
         )
-        async with aclosing(events) as running:  # type: ignore[type-var]
-            async for event in running:
+        async with aclosing(events):
+            async for event in events:
                 if isinstance(event, Finished):
                     output = None if event.output is None else await pack(connection, event.output)
-                    return encode(ResultMessage(output, usage_of(event.meters)))
+                    return ResultMessage(output, usage_of(event.meters))
                 await incoming.send(encode(await _item(connection, event)))
         raise AssertionError("an executor's events end with Finished or an error")
 

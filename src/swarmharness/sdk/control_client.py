@@ -6,13 +6,18 @@ refusal of the node is raised here as the `SwarmError` that the node raised.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 from typing import Any, Self, TypeVar, final
 
 import httpx
 import msgspec
 
+# The refusals of a node keep their exit status and hint only where their classes are known.
+import swarmharness.network.errors
+import swarmharness.node.errors
+import swarmharness.skills.errors
+import swarmharness.tasks.errors  # noqa: F401
 from swarmharness.kernel.errors import ErrorRecord, InternalError, SwarmError, from_record
 from swarmharness.node.api import NodeStatus, SkillStatus
 from swarmharness.node.home import Home
@@ -124,7 +129,7 @@ class ControlClient:
         on: str | None = None,
         deadline_ms: int = DEFAULT_DEADLINE_MS,
         retry: bool = True,
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Each update of the task as it comes; leaving the iteration cancels the task."""
         body = _run_body(skill, input_json, on, deadline_ms, retry=retry)
         timeout = _patience(deadline_ms / 1000 + ANSWER_S)

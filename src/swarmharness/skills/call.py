@@ -7,7 +7,7 @@ inside, and what it does not decode cannot hurt it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from enum import StrEnum
 from typing import NewType, Protocol, final
 
@@ -96,4 +96,4 @@ CallEvent = Started | Chunk | Progress | Artifact | Finished
 class Executor(Protocol):
     """Runs calls. Errors are `SwarmError`s; closing the iterator cancels the call."""
 
-    def run(self, call: SkillCall) -> AsyncIterator[CallEvent]: ...
+    def run(self, call: SkillCall) -> AsyncGenerator[CallEvent, None]: ...

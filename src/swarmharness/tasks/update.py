@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import final
 
 import msgspec
@@ -77,3 +78,6 @@ class TaskCompleted(msgspec.Struct, frozen=True):
 TaskUpdate = (
     TaskOffered | TaskAccepted | TaskChunk | TaskProgress | TaskArtifact | TaskMoved | TaskCompleted
 )
+
+TaskUpdates = AsyncGenerator[TaskUpdate, None]
+"""One task's updates. Closing it cancels the task."""

@@ -119,7 +119,7 @@ async def _send(node: ControlClient, job: Job, board: Scoreboard) -> None:
     at: str | None = None
     updates = node.stream(job.skill, job.input_json, deadline_ms=DEADLINE_MS)
     try:
-        async with aclosing(updates):  # type: ignore[type-var]
+        async with aclosing(updates):
             async for update in updates:
                 match update["type"]:
                     case "accepted":
