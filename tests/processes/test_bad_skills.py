@@ -43,7 +43,7 @@ HANDLERS = {
     "wrong": plain("return {'words': 3}"),
     "private": plain("return Output(text='secret')"),
     "syntax": "def handle(:\n",
-    "no_models": "async def handle(request):\n    return None\n",
+    "no_models": plain("return Output(text='')"),
     "same_a": plain("return Output(text='a')"),
     "same_b": plain("return Output(text='b')"),
 }
@@ -63,7 +63,7 @@ def nodes(shared_yard: Yard) -> tuple[NodeProcess, NodeProcess]:
     directory = shared_yard.directory / "skills"
     for name, handler in HANDLERS.items():
         write_skill(directory, name, handler, toml=TOML.get(name, ""))
-    (directory / "no_models" / "models.py").unlink()
+    (directory / "no_models" / "models.py").write_text("")
     server = shared_yard.up("server", skills=directory)
     return server, shared_yard.up("client", "--peer", server.address)
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+import swarmharness.http.errors  # noqa: F401  what the control API refuses keeps its exit status
 from swarmharness import __version__
 from swarmharness.app import demo_command, node_commands, task_commands
 from swarmharness.app.session import SESSION, say
