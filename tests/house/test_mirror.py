@@ -67,11 +67,11 @@ COVERED_BY = {
         "skills/guest/describe skills/io/description_cache skills/io/installed_environment"
         " skills/io/listing skills/io/preparation"
     ),
-    "skills/test_loader.py": "skills/guest/imports",
     "skills/test_probe.py": ("skills/guest/self_test skills/sandbox/report skills/sandbox/tiers"),
     "skills/test_request.py": "skills/manifest",
     "skills/test_shim.py": (
-        "skills/guest/shim/harnessapi/models skills/guest/shim/swarmharness/skill"
+        "skills/guest/imports skills/guest/shim/harnessapi/models"
+        " skills/guest/shim/swarmharness/skill"
     ),
     "tasks/test_lifecycle.py": "tasks/task",
 }
