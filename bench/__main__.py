@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Collection
@@ -27,6 +28,7 @@ from bench.table import show
 from swarmharness.app.demo.cluster import Cluster
 
 IDLE_NAMES = ("idle_rss", "start_up")
+INTERRUPTED = 130
 
 
 @final
@@ -121,7 +123,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(NAMES)}")
     logging.basicConfig(level=logging.ERROR)
     machine = this_machine()
-    figures, is_whole = asyncio.run(measure(wanted, QUICK if chosen.quick else FULL))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, leaving nothing
+    try:
+        figures, is_whole = asyncio.run(measure(wanted, QUICK if chosen.quick else FULL))
+    except KeyboardInterrupt:
+        return INTERRUPTED
     report = Report(machine=machine, is_quick=chosen.quick, rows=rows(figures))
     if chosen.json:
         envelope = {"schema": "swarm.bench/1", "ok": is_whole, "data": report}
