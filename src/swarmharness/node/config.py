@@ -65,8 +65,8 @@ def read_config(path: Path) -> ConfigFile:
     try:
         with path.open("rb") as file:
             raw = file.read(CONFIG_LIMIT + 1)
-    except FileNotFoundError:
-        return ConfigFile()
+    except (FileNotFoundError, NotADirectoryError):
+        return ConfigFile()  # a home that is no directory is refused as a home
     except OSError as error:
         raise ConfigInvalid(f"{path} cannot be read: {error.strerror}.") from error
     if len(raw) > CONFIG_LIMIT:
