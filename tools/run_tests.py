@@ -2,7 +2,7 @@
 
 Arguments are handed to pytest: `tools/run_tests.py tests/kernel -k ids`. The first run uses the
 environment that this script runs in; each further version gets an environment of its own under
-`.venvs/`, made from the same lock file.
+`.venvs/`, made from the same lock file while the tests of the version before it run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,10 +42,22 @@ def environment_for(version: str, python: str) -> Path:
     ready = target / ".ready"
     newest_source = max((ROOT / name).stat().st_mtime for name in (LOCK, "pyproject.toml"))
     if not ready.exists() or ready.stat().st_mtime < newest_source:
-        subprocess.run(
-            [ROOT / "tools/setup.sh", "--python", python, str(target), LOCK], cwd=ROOT, check=True
+        # Its words would stand in the middle of the tests that run meanwhile.
+        done = subprocess.run(
+            [ROOT / "tools/setup.sh", "--python", python, str(target), LOCK],
+            cwd=ROOT,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
+        if done.returncode:
+            raise SetupFailed(done.stdout)
     return target / "bin" / "python"
+
+
+class SetupFailed(Exception):
+    """The environment of a version could not be made; the message holds the last words."""
 
 
 def run_pytest(python: str | Path, arguments: list[str]) -> int:
@@ -58,24 +71,32 @@ def run_pytest(python: str | Path, arguments: list[str]) -> int:
 def main() -> int:
     """0 when every version passed."""
     own = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    arguments = sys.argv[1:]
-    results: dict[str, str] = {}
-    failed = False
-    for version in [own, *(v for v in SUPPORTED if v != own)]:
-        python = sys.executable if version == own else find_python(version)
-        if python is None:
-            results[version] = "not on this machine: NOT TESTED"
-            continue
-        print(f"\n── Python {version} ──", flush=True)
-        status = run_pytest(
-            python if version == own else environment_for(version, python), arguments
-        )
-        failed = failed or status != 0
-        results[version] = "passed" if status == 0 else f"FAILED (status {status})"
+    others = {version: find_python(version) for version in SUPPORTED if version != own}
+    results = dict.fromkeys(SUPPORTED, "not on this machine: NOT TESTED")
+    with ThreadPoolExecutor(1) as builder:
+        environments = {
+            version: builder.submit(environment_for, version, python)
+            for version, python in others.items()
+            if python is not None
+        }
+        results[own] = outcome(own, sys.executable)
+        for version, environment in environments.items():
+            try:
+                results[version] = outcome(version, environment.result())
+            except SetupFailed as error:
+                results[version] = "FAILED (no environment)"
+                print(f"\n── Python {version} ──\n{error}", flush=True)
     print()
     for version in SUPPORTED:
         print(f"Python {version}: {results[version]}")
-    return int(failed)
+    return int(any(result.startswith("FAILED") for result in results.values()))
+
+
+def outcome(version: str, python: str | Path) -> str:
+    """What the tests of one version came to."""
+    print(f"\n── Python {version} ──", flush=True)
+    status = run_pytest(python, sys.argv[1:])
+    return "passed" if status == 0 else f"FAILED (status {status})"
 
 
 if __name__ == "__main__":

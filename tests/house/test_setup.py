@@ -125,3 +125,38 @@ def test_a_python_kept_by_pyenv_is_found_and_a_broken_one_is_not(run_tests, tmp_
         tmp_path / "versions" / f"{own}.2" / "bin" / f"python{own}"
     )
     assert run_tests.find_python("3.99") is None
+
+
+def test_each_version_is_run_or_named_as_missing(run_tests, monkeypatch, capsys):
+    own = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    present, broken, missing = [v for v in run_tests.SUPPORTED if v != own]
+    pythons = {present: "/python", broken: "/broken", missing: None}
+
+    def environment_for(version, _):
+        if version == broken:
+            raise run_tests.SetupFailed("no wheel for this one")
+        return Path(f"/environment/{version}")
+
+    ran = []
+    monkeypatch.setattr(run_tests, "find_python", pythons.get)
+    monkeypatch.setattr(run_tests, "environment_for", environment_for)
+    monkeypatch.setattr(run_tests, "run_pytest", lambda python, _: ran.append(python) or 0)
+    assert run_tests.main() == 1
+    assert ran == [sys.executable, Path(f"/environment/{present}")]
+    last_words = capsys.readouterr().out.splitlines()[-4:]
+    assert set(last_words) == {
+        f"Python {own}: passed",
+        f"Python {present}: passed",
+        f"Python {broken}: FAILED (no environment)",
+        f"Python {missing}: not on this machine: NOT TESTED",
+    }
+
+
+def test_a_failure_on_one_version_is_the_answer(run_tests, monkeypatch, capsys):
+    own = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    monkeypatch.setattr(run_tests, "find_python", lambda _: None)
+    monkeypatch.setattr(run_tests, "run_pytest", lambda *_: 2)
+    assert run_tests.main() == 1
+    assert f"Python {own}: FAILED (status 2)" in capsys.readouterr().out
+    monkeypatch.setattr(run_tests, "run_pytest", lambda *_: 0)
+    assert run_tests.main() == 0
