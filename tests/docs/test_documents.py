@@ -132,7 +132,7 @@ def test_the_swarm_table_is_documented_key_by_key():
     asked, warnings = request.parse_request(table["swarm"])
     assert not warnings
     assert grants.missing(asked, grants.Grant())
-    assert grants.parse_grant(granted["skills_granted"]["greet"]).requirements
+    assert grants.parse_grant(granted["grants"]["greet"]).requirements
 
 
 def test_the_setting_that_allows_tier_2_is_read(tmp_path):

@@ -34,13 +34,13 @@ COVERED_BY = {
         " network/transport/tls_limits network/transport/tls_stream"
     ),
     "node/test_submission.py": (
-        "node/content node/gauge node/offering node/peers node/workplace skills/messages"
+        "node/content node/offering node/workplace skills/messages"
         " skills/served tasks/messages tasks/update"
     ),
-    "processes/test_bad_skills.py": "app/task_commands sdk/control_client",
+    "processes/test_bad_skills.py": "app/task_commands",
     "processes/test_node_processes.py": (
-        "app/daemon app/demo_command app/flags app/node_commands app/session app/demo/cluster"
-        " app/demo/run app/demo/scoreboard app/demo/workload http/server node/config node/home"
+        "app/daemon app/demo_command app/flags app/node_commands app/demo/cluster"
+        " app/demo/run app/demo/scoreboard app/demo/workload http/server"
         " node/node node/system_clock"
     ),
     "simulator/test_loop.py": "simulator/faults simulator/guard",
