@@ -309,9 +309,12 @@ async def test_a_collected_stream_is_bounded(monkeypatch: pytest.MonkeyPatch):
     assert node.has_closed.is_set()
 
 
+@pytest.mark.parametrize("when", ["at once", "while it works", "without reading"])
 @pytest.mark.parametrize("accept", [b"*/*", NDJSON.encode()])
-async def test_a_caller_who_hangs_up_takes_the_task_along(accept: bytes):
+async def test_a_caller_who_hangs_up_takes_the_task_along(accept: bytes, when: str):
     started = asyncio.Event()
+    if when == "at once":
+        started.set()
 
     async def wait() -> None:
         started.set()
@@ -328,7 +331,8 @@ async def test_a_caller_who_hangs_up_takes_the_task_along(accept: bytes):
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
-        return None
+        if when == "without reading" and message.get("more_body"):
+            await wait()
 
     scope = {
         "type": "http",

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar, final
 
@@ -27,6 +27,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from swarmharness.http.errors import NoSuchPath, RequestMalformed
 from swarmharness.http.problem import problem, problem_response
@@ -137,7 +138,7 @@ class _Routes:
         if NDJSON in request.headers.get("accept", ""):
             # What is refused before anything was tried keeps its own HTTP status.
             first = await anext(updates)
-            return StreamingResponse(_lines(first, updates), media_type=NDJSON)
+            return _TaskStream(first, updates)
         return await _until_left(request, _collect(updates))
 
 
@@ -197,17 +198,30 @@ async def _collect(updates: TaskUpdates) -> Response:
     raise AssertionError("a task's updates end with TaskCompleted or an error")
 
 
-async def _lines(first: TaskUpdate, rest: TaskUpdates) -> AsyncIterator[bytes]:
-    async with aclosing(rest):
-        try:
-            yield _line(_update_line(first))
-            async for update in rest:
-                yield _line(_update_line(update))
-        except SwarmError as error:
-            yield _line({**problem(error), "type": "error"})
-        except Exception:
-            log.exception("A task failed after its first update was sent.")
-            yield _line({**problem(_fault()), "type": "error"})
+@final
+class _TaskStream(StreamingResponse):
+    """Closes the task's updates however it ends; a caller may leave before the first is sent."""
+
+    def __init__(self, first: TaskUpdate, updates: TaskUpdates) -> None:
+        self._updates = updates
+        self._body = _lines(first, updates)
+        super().__init__(self._body, media_type=NDJSON)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._updates), aclosing(self._body):
+            await super().__call__(scope, receive, send)
+
+
+async def _lines(first: TaskUpdate, rest: TaskUpdates) -> AsyncGenerator[bytes, None]:
+    try:
+        yield _line(_update_line(first))
+        async for update in rest:
+            yield _line(_update_line(update))
+    except SwarmError as error:
+        yield _line({**problem(error), "type": "error"})
+    except Exception:
+        log.exception("A task failed after its first update was sent.")
+        yield _line({**problem(_fault()), "type": "error"})
 
 
 def _update_line(update: TaskUpdate) -> dict[str, Any]:  # noqa: PLR0911  one per update
