@@ -61,10 +61,10 @@ class SetupFailed(Exception):
 
 
 def run_pytest(python: str | Path, arguments: list[str]) -> int:
-    """The exit status; warnings and leftovers of the machine's own Python stay outside."""
+    """The exit status. Skipped tests are named; the machine's own Python packages stay outside."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     environment["PYTHONNOUSERSITE"] = "1"
-    command = [str(python), "-m", "pytest", *arguments]
+    command = [str(python), "-m", "pytest", "-rs", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
