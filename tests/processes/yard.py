@@ -6,6 +6,7 @@ for; `PATIENCE_S` only turns a hang into a failure.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import select
@@ -14,10 +15,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
+
+from swarmharness.node.api import NodeStatus, SkillStatus
+from swarmharness.node.home import Home
+from swarmharness.sdk.control_client import ControlClient
 
 PATIENCE_S = 60
 
@@ -52,6 +58,13 @@ def write_skill(
     if models is not None:
         (folder / "models.py").write_text(models)
     return folder
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Asks again and again: what other processes do has no event here."""
+    give_up = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < give_up, "it never came to be"
 
 
 class Answer:
@@ -149,14 +162,19 @@ class NodeProcess:
         text = json.dumps(value or {})
         return self.begin("run", skill, "--input", text, "--stream", *options, "--json")
 
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.swarm("status", "--json").data
-        return found
+    def status(self) -> NodeStatus:
+        async def ask() -> NodeStatus:
+            async with ControlClient(Home(self.home)) as node:
+                return await node.status()
 
-    def skills(self) -> dict[str, dict[str, Any]]:
-        """By name and node."""
-        found = self.swarm("skills", "--json").data
-        return {f"{one['name']}@{one['node']}": one for one in found}
+        return asyncio.run(ask())
+
+    def nodes_offering(self, skill: str) -> list[str]:
+        async def ask() -> list[SkillStatus]:
+            async with ControlClient(Home(self.home)) as node:
+                return await node.skills()
+
+        return [one.node for one in asyncio.run(ask()) if one.name == skill]
 
     def descendants(self) -> list[Held]:
         held = [Held(pid) for pid in descendants_of(self.process.pid)]
