@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, final
 
@@ -61,6 +62,7 @@ from swarmharness.tasks.update import TaskUpdates
 log = logging.getLogger(__name__)
 
 DRAIN_MS = 30_000  # what running tasks get at Ctrl-C
+GOODBYE_MS = 1_000  # what calls that still run get when their connection is closed
 DESCRIBE_MS = 10_000  # asking a peer for a skill's schemas
 NAMED_PEERS_S = 1.0  # how long the start waits for named peers before it says “ready”
 AGENT = f"swarmharness/{__version__}"
@@ -90,22 +92,24 @@ class Node:
 
     async def start(self) -> None:
         """From nothing to serving; a failure on the way stops what had begun."""
-        try:
-            await self._start()
-        except BaseException:
-            self.home.release()
-            raise
+        async with AsyncExitStack() as begun:
+            begun.callback(self.home.release)
+            await self._start(begun)
+            self._running = begun.pop_all()
 
-    async def _start(self) -> None:
+    async def _start(self, begun: AsyncExitStack) -> None:
+        """What has begun is told to `begun`, which ends it in the opposite order."""
         self._report: SandboxReport = await probe(allow_tier2=self._config.sandbox.allow_tier2)
         egress_log = EgressLog(self._clock)
         self._executor = SandboxExecutor(
             partial(launch, tier=self._report.tier), egress_log=egress_log
         )
+        begun.push_async_callback(self._executor.close, drain_ms=0)
         self._library = await self._make_library()
         self._offering = Offering(self._library.find, sandbox_tier=self._report.tier.value)
         self._workplace = Workplace(self.node_id, self._library, self._executor)
         self._transport, self.addresses = await self._listen()
+        begun.push_async_callback(self._transport.close, drain_ms=0)
         self._peers = Peers(
             self._transport,
             node_id=self.node_id,
@@ -125,6 +129,9 @@ class Node:
             workplace=self._workplace,
             clock=self._clock,
         )
+        begun.push_async_callback(self._peers.close, drain_ms=GOODBYE_MS)
+        begun.push_async_callback(self._library.close)
+        begun.callback(self._offering.close)
         await self._library.start()
         self._peers.start()
         for address in self._config.peers:
@@ -186,12 +193,7 @@ class Node:
         self._workplace.drain()
         self._submissions.drain()
         await self._wait_until_idle(drain_ms)
-        self._offering.close()
-        await self._library.close()
-        await self._peers.close(drain_ms=min(drain_ms, 1_000))
-        await self._transport.close(drain_ms=0)
-        await self._executor.close(drain_ms=0)
-        self.home.release()
+        await self._running.aclose()
 
     def hurry(self) -> None:
         """Do not wait any longer for running tasks: they are cancelled."""
