@@ -67,6 +67,7 @@ from swarmharness.network.transport.seam import (
     CLOSE_OVERLOADED,
     CloseReason,
     Connection,
+    EagerStream,
     PathInfo,
     Stream,
 )
@@ -227,7 +228,7 @@ class RpcConnection:
         )
         waiter: asyncio.Future[bytes] = self._loop.create_future()
         self._waiting[state.id] = waiter
-        self._kick()
+        self._kick(at_once=True)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -291,7 +292,7 @@ class RpcConnection:
             is_background=owner.is_background,
         )
         self._streams[state.id] = owner
-        self._kick()
+        self._kick(at_once=True)
         return state
 
     def cancel_stream(self, state: CallOut) -> None:
@@ -346,19 +347,24 @@ class RpcConnection:
     # Pumps.
 
     async def _read(self, stream: Stream) -> None:
-        receive = self._mux.receive
         try:
+            if isinstance(stream, EagerStream):
+                stream.divert(self._take_in)
             while data := await stream.read(READ_BYTES):
-                for event in receive(data, self.now_us()):
-                    self._act(event)
-                self._kick()
+                self._take_in(data)
         except SwarmError as error:
             self._shut(CLOSE_LOST, error)
+        else:
+            self._shut(CLOSE_NORMAL, ConnectionLost(f"{self._name()} ended the connection."))
+
+    def _take_in(self, data: bytes) -> None:
+        try:
+            for event in self._mux.receive(data, self.now_us()):
+                self._act(event)
+            self._kick()
         except Exception:
             logger.exception("the connection to %s failed", self._name())
             self._shut(CLOSE_LOST, InternalError("This node failed to handle what arrived."))
-        else:
-            self._shut(CLOSE_NORMAL, ConnectionLost(f"{self._name()} ended the connection."))
 
     async def _write(self, writer: FrameWriter) -> None:
         try:
@@ -370,10 +376,10 @@ class RpcConnection:
         if self._blocked and not self._mux.queue.is_full:
             self._blocked.let_out(None)
 
-    def _kick(self) -> None:
+    def _kick(self, *, at_once: bool = False) -> None:
         """After anything that may have queued frames or moved the next wake-up."""
         if self._writer is not None:
-            self._writer.kick()
+            self._writer.kick(at_once=at_once)
         if self._mux.wake_us < self._timer_us:
             self._arm()
 
@@ -506,7 +512,7 @@ class RpcConnection:
             for size in incoming.items.drop_unread():
                 self._mux.consumed(state, size, self.now_us())
         if self._end is None:
-            self._kick()
+            self._kick(at_once=True)
             self._check_drained()
 
     async def _accept_bulk(self) -> None:

@@ -33,6 +33,10 @@ class CallsIn:
         self._held_bytes = 0
 
     @property
+    def interactive(self) -> int:
+        return self.serving - self._background
+
+    @property
     def last_id(self) -> int:
         return max(self._last_ids)
 

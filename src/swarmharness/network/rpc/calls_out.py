@@ -29,6 +29,10 @@ class CallsOut:
         self._next_id = 1 if is_dialer else 2
         self._background = 0
 
+    @property
+    def interactive(self) -> int:
+        return len(self.by_id) - self._background
+
     def check_room(self, *, is_background: bool) -> None:
         """Refuses one call too many."""
         if len(self.by_id) >= CALLS_PER_PEER:

@@ -119,6 +119,11 @@ class Mux:
         """The peer's calls whose handlers have not ended."""
         return self._calls_in.serving
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether at most one call is under way, background ones aside."""
+        return self._calls_out.interactive + self._calls_in.interactive <= 1
+
     def can_send_item(self, call: CallOut | CallIn) -> bool:
         """Whether the call's and the connection's windows are open and the queue has room."""
         windows = call.windows

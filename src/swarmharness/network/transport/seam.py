@@ -19,8 +19,8 @@ Semantics that every implementation keeps:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from swarmharness.kernel.ids import NodeId
 from swarmharness.network.address import Address, TransportKind
@@ -66,6 +66,17 @@ class Stream(Protocol):
 
     async def stop(self, code: int) -> None:
         """Ask the peer to stop sending; its writes raise `StreamReset(code)`."""
+
+
+@runtime_checkable
+class EagerStream(Protocol):
+    """What a stream may offer besides: bytes both ways without a turn of the event loop."""
+
+    def try_write(self, data: bytes | memoryview) -> bool:
+        """Either all of the data is on its way now, or False and nothing was done."""
+
+    def divert(self, sink: Callable[[bytes], None]) -> None:
+        """What arrives goes to the sink, which never raises; `read` only waits for the end."""
 
 
 class Connection(Protocol):

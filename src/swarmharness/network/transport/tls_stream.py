@@ -62,6 +62,7 @@ class TlsStream:
         self._receive_error: ErrorRecipe | None = None
         self._stopped = False
         self._reader: asyncio.Future[None] | None = None
+        self._sink: Callable[[bytes], None] | None = None
 
     # The seam.
 
@@ -89,18 +90,30 @@ class TlsStream:
         return data
 
     async def write(self, data: bytes | memoryview) -> None:
+        if not self.try_write(data):
+            await self._write_in_pieces(memoryview(data).cast("B"))
+
+    def try_write(self, data: bytes | memoryview) -> bool:
+        """All of it now, or nothing."""
         size = len(data)
         if (
-            size <= self._credit
-            and 0 < size <= DATA_BYTES_MAX
-            and self._send_error is None
-            and not self._send_ended
-            and not self.channel.is_blocked
+            size > self._credit
+            or not 0 < size <= DATA_BYTES_MAX
+            or self._send_error is not None
+            or self._send_ended
+            or self.channel.is_blocked
         ):
-            self._credit -= size
-            self.channel.send_data(data)
-            return
-        await self._write_in_pieces(memoryview(data).cast("B"))
+            return False
+        self._credit -= size
+        self.channel.send_data(data)
+        return True
+
+    def divert(self, sink: Callable[[bytes], None]) -> None:
+        """What arrives goes to the sink from now on; it must not raise."""
+        assert self._reader is None, "one reader at a time"
+        self._sink = sink
+        while self._chunks:
+            self._hand_over(self._unread(WINDOW_BYTES_MAX))
 
     async def finish(self) -> None:
         if not self._send_ended:
@@ -182,9 +195,19 @@ class TlsStream:
             raise ProtocolViolation("The peer sent more data than it had credit for.")
         if self._stopped:
             return
+        if self._sink is not None:
+            self._hand_over(bytes(payload))
+            return
         self._pile(payload)
         if self._reader is not None:
             _wake(self._reader)
+
+    def _hand_over(self, data: bytes) -> None:
+        assert self._sink is not None
+        self._sink(data)
+        credit = 0 if self._receive_ended else self._window.consumed(len(data))
+        if credit:
+            self.channel.send(number_record(RecordKind.CREDIT, credit))
 
     def _pile(self, payload: memoryview) -> None:
         if self._chunks and len(payload) < _SMALL_BYTES:
