@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 from collections.abc import Callable
 from typing import Final, final
 
@@ -165,7 +166,7 @@ class _Fetch:
         self._connection = connection
         self._ticket = ticket
         self._hash = hashlib.sha256()
-        self._chunks: list[bytes] = []
+        self._content = io.BytesIO()  # gives out what it holds without a copy
 
     async def run(self) -> bytes:
         idle_attempts = 0
@@ -183,7 +184,7 @@ class _Fetch:
             except BaseException:
                 await _abandon(stream, CLOSE_NORMAL)
                 raise
-            return b"".join(self._chunks)
+            return self._content.getvalue()
 
     async def _read_from(self, stream: Stream) -> None:
         request = encode(OpenBulk(self._ticket.token, self.received_bytes))
@@ -194,7 +195,7 @@ class _Fetch:
             if self.received_bytes + len(chunk) > self._ticket.size:
                 raise BulkCorrupt(f"More than the promised {self._ticket.size} bytes arrived.")
             self._hash.update(chunk)
-            self._chunks.append(chunk)
+            self._content.write(chunk)
             self.received_bytes += len(chunk)
         if self.received_bytes < self._ticket.size:
             raise BulkCorrupt(
