@@ -28,7 +28,7 @@ from swarmharness.skills.sandbox.confinement import (
 from swarmharness.skills.sandbox.launch import launch
 from swarmharness.skills.sandbox.process import SandboxProcess
 from swarmharness.skills.sandbox.tiers import Tier
-from swarmharness.skills.sandbox.watchdog import MemoryWatchdog, TreeMeter
+from swarmharness.skills.sandbox.watchdog import Breach, TreeMeter, Watchdog
 
 TIERS = [Tier.FULL, Tier.MASKED_PROC, Tier.LANDLOCK_ONLY]
 PATIENCE_SECONDS = 20  # only a hang takes that long
@@ -286,11 +286,13 @@ async def test_a_call_has_a_limit_of_computing_time(tmp_path: Path) -> None:
 )
 async def test_the_watchdog_ends_what_grows_together(tmp_path: Path, code: str) -> None:
     async with guest(code, tmp_path, data_bytes=192 * MIB) as (process, _):
-        breach: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        breach: asyncio.Future[Breach] = asyncio.get_running_loop().create_future()
         meter = TreeMeter(process.init_pid)
-        watchdog = MemoryWatchdog(meter, breach.set_result, limit_bytes=128 * MIB)
+        watchdog = Watchdog(meter, breach.set_result, limit_bytes=128 * MIB)
         watchdog.start()
-        assert await breach > 128 * 1024
+        kind, found = await breach
+        assert kind == "memory"
+        assert found > 128 * 1024
         await process.kill()
         assert meter.max_rss_kib > 128 * 1024
 

@@ -2,8 +2,9 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 
-from swarmharness.skills.sandbox.watchdog import MemoryWatchdog, TreeMeter
+from swarmharness.skills.sandbox.watchdog import Breach, TreeMeter, Watchdog
 
 MIB = 1024 * 1024
 
@@ -77,14 +78,39 @@ def test_a_process_that_is_gone_uses_nothing_but_keeps_its_time() -> None:
 
 async def test_the_alarm_comes_once_and_only_over_the_limit() -> None:
     loop = asyncio.get_running_loop()
-    breach: asyncio.Future[int] = loop.create_future()
+    breach: asyncio.Future[Breach] = loop.create_future()
     block = bytearray(os.urandom(1)) * (64 * MIB)
-    watchdog = MemoryWatchdog(TreeMeter(os.getpid()), breach.set_result, limit_bytes=32 * MIB)
-    quiet: list[int] = []
-    silent = MemoryWatchdog(TreeMeter(os.getpid()), quiet.append, limit_bytes=1 << 40)
+    watchdog = Watchdog(TreeMeter(os.getpid()), breach.set_result, limit_bytes=32 * MIB)
+    quiet: list[Breach] = []
+    silent = Watchdog(TreeMeter(os.getpid()), quiet.append, limit_bytes=1 << 40)
     watchdog.start()
     silent.start()
-    assert await breach > 32 * 1024
+    kind, found = await breach
+    assert kind == "memory"
+    assert found > 32 * 1024
     silent.stop()
     assert quiet == []
     del block
+
+
+async def test_threads_over_the_limit_raise_the_alarm() -> None:
+    breach: asyncio.Future[Breach] = asyncio.get_running_loop().create_future()
+    meter = TreeMeter(os.getpid())
+    present = meter.sample().threads
+    gate = threading.Event()
+    threads = [threading.Thread(target=gate.wait) for _ in range(3)]
+    quiet: list[Breach] = []
+    silent = Watchdog(meter, quiet.append, limit_bytes=1 << 40, limit_threads=present + 3)
+    watchdog = Watchdog(meter, breach.set_result, limit_bytes=1 << 40, limit_threads=present + 2)
+    for thread in threads:
+        thread.start()
+    try:
+        silent.start()
+        watchdog.start()
+        assert await breach == Breach("processes", present + 3)
+    finally:
+        gate.set()
+        for thread in threads:
+            thread.join()
+        silent.stop()
+    assert quiet == []

@@ -16,6 +16,7 @@ MIB = 1024 * 1024
 
 DATA_BYTES = 512 * MIB  # RLIMIT_DATA, never AS: AS=1 GiB allowed only 18 threads, DATA 61
 NPROC = 64  # processes and threads; a numeric library starts one per core
+SHARED_NPROC = 1024  # what the sandbox's user may start beside it before the kernel's limit bites
 NOFILE = 256  # descriptors; half of the common default is plenty for one handler
 SCRATCH_BYTES = 64 * MIB  # temporary files; it is memory, so it counts against the owner
 SHM_BYTES = 1 * MIB  # /dev/shm must exist, but Landlock refuses it anyway

@@ -37,6 +37,7 @@ from swarmharness.skills.sandbox.confinement import (
     GUEST_UID,
     INFO_BYTES,
     SCRATCH_TARGET,
+    SHARED_NPROC,
     SHM_BYTES,
     Confinement,
     guest_limits,
@@ -210,6 +211,16 @@ class _Start:
             for mount in self._confinement.mounts
         }
 
+    def _nproc(self) -> int:
+        """Without a user namespace, everything that the user runs counts against the limit.
+
+        A user of the sandbox's own runs nothing else. The owner's own user starts and ends
+        programs all the time, which must not starve a guest: the limit only stops an avalanche
+        there, and the watchdog counts the tree.
+        """
+        others = _processes_of(self.uid)
+        return self._confinement.nproc + others + (0 if self._slot else SHARED_NPROC)
+
     def _guest_environment(self) -> dict[str, str]:
         scratch = self._scratch or SCRATCH_TARGET
         sources = self._visible_sources()
@@ -225,7 +236,7 @@ class _Start:
             writable=writable,
             lifeline=self._lifeline,
             readable=self._readable(scratch, sources) if here else (),
-            nproc=self._confinement.nproc + _processes_of(self.uid) if here else None,
+            nproc=self._nproc() if here else None,
             landlock=self._switches.landlock,
         )
         relocated = {

@@ -45,7 +45,7 @@ from swarmharness.skills.sandbox.guest_frames import (
 from swarmharness.skills.sandbox.lifecycle import Event, State, step
 from swarmharness.skills.sandbox.meters import ProcessMeter, ProcessReading, guest_pid_of
 from swarmharness.skills.sandbox.runnable import RunnableSkill
-from swarmharness.skills.sandbox.watchdog import MemoryWatchdog, TreeMeter
+from swarmharness.skills.sandbox.watchdog import Breach, TreeMeter, Watchdog
 
 BOOT_SECONDS: Final = 5.0  # measured 0.1 s cold
 IMPORT_SECONDS: Final = 30.0  # scientific packages take seconds on a loaded machine
@@ -145,7 +145,7 @@ class Sandbox:
         self._proxy: asyncio.Task[None] | None = None
         self._meter: ProcessMeter | None = None
         self._tree: TreeMeter | None = None
-        self._watchdog: MemoryWatchdog | None = None
+        self._watchdog: Watchdog | None = None
         self._is_buried = False
         self._is_gone = asyncio.Event()
 
@@ -306,9 +306,9 @@ class Sandbox:
         except OSError:
             raise SkillBroken(f"{self.skill.name} ended right after its import.") from None
         self._tree = TreeMeter(init_pid)
-        self._watchdog = MemoryWatchdog(
+        self._watchdog = Watchdog(
             self._tree,
-            self._on_memory_breach,
+            self._on_breach,
             limit_bytes=self.skill.resources.memory_mb * MIB,
         )
         self._step(Event.IMPORTED)
@@ -403,14 +403,15 @@ class Sandbox:
                 self._bury()
         self._on_change(self)
 
-    def _on_memory_breach(self, exact_kib: int) -> None:
-        limit_mb = self.skill.resources.memory_mb
-        self.destroy(
-            ResourceExceeded(
-                f"The sandbox used {exact_kib // 1024} MiB of memory, allowed are {limit_mb}.",
-                data={"kind": "memory"},
+    def _on_breach(self, breach: Breach) -> None:
+        if breach.kind == "memory":
+            sentence = (
+                f"The sandbox used {breach.found // 1024} MiB of memory,"
+                f" allowed are {self.skill.resources.memory_mb}."
             )
-        )
+        else:
+            sentence = f"The sandbox ran {breach.found} processes and threads, more than allowed."
+        self.destroy(ResourceExceeded(sentence, data={"kind": breach.kind}))
 
     def _bury(self) -> None:
         assert self.state is State.DEAD

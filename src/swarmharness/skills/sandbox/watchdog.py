@@ -1,4 +1,4 @@
-"""The watchdog looks from outside at what a sandbox uses, and raises the alarm over its memory.
+"""The watchdog looks from outside at what a sandbox uses, and raises the alarm over too much.
 
 Theory of operation. Figures from inside would be claims of foreign code, so everything is read
 from /proc of the host, for the whole tree below the sandbox's init. Orphans come back to init,
@@ -8,6 +8,9 @@ Memory is judged in two steps. Resident sizes are cheap to read, but count what 
 per process: sixty small children of one zygote look like a gigabyte. Only a sum over the limit is
 checked again with proportional sizes, which are exact and slow. A limit on each process
 (RLIMIT_DATA) holds besides; this one holds for all of them together and for shared mappings.
+
+Processes and threads are counted on the same walk. Where the kernel's own limit is exact it bites
+first; in a tier without user namespaces it allows for what else the owner runs, and this one holds.
 
 The moment between two looks is the price of not having a control group: 50 ms at memory speed
 overshot a limit of 512 MiB by 77 when measured.
@@ -20,11 +23,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import Literal, NamedTuple, final
 
-from swarmharness.skills.sandbox.confinement import TOTAL_BYTES
+from swarmharness.skills.sandbox.confinement import NPROC, TOTAL_BYTES
 
 WATCH_SECONDS = 0.05  # one look costs under a millisecond
+TREE_THREADS = NPROC + 8  # the kernel's limit where it is exact, and the sandbox's own first few
 MAX_PROCESSES = 4096  # far above any NPROC; a walk over /proc must end
 _KIB = 1024
 _TICK_MS = 1000 // os.sysconf("SC_CLK_TCK")
@@ -37,6 +41,15 @@ class TreeUsage(NamedTuple):
     cpu_ms: int
     rss_kib: int
     processes: int
+    threads: int
+    """Of all processes together; what RLIMIT_NPROC counts."""
+
+
+class Breach(NamedTuple):
+    """What the watchdog found: `memory` in KiB, or `processes` (and threads)."""
+
+    kind: Literal["memory", "processes"]
+    found: int
 
 
 @final
@@ -54,39 +67,45 @@ class TreeMeter:
 
     def sample(self) -> TreeUsage:
         """Time never runs backwards: a child that is reaped during the walk is missed once."""
-        cpu_ms = rss_kib = processes = 0
-        for pid in self._tree():
+        cpu_ms = rss_kib = processes = threads = 0
+        for pid, own_threads in self._tree():
             with suppress(OSError):
                 cpu_ms += _cpu_ms(pid)
                 rss_kib += _resident_kib(pid)
                 processes += 1
+                threads += own_threads
         self._cpu_ms = max(self._cpu_ms, cpu_ms)
         self.max_rss_kib = max(self.max_rss_kib, rss_kib)
-        return TreeUsage(self._cpu_ms, rss_kib, processes)
+        return TreeUsage(self._cpu_ms, rss_kib, processes, threads)
 
     def exact_kib(self) -> int:
         """Shared pages counted once; a process that hides its share counts without its files."""
         total = 0
-        for pid in self._tree():
+        for pid, _ in self._tree():
             with suppress(OSError):
                 total += _proportional_kib(pid)
         return total
 
-    def _tree(self) -> Iterator[int]:
-        """Parents before children: a child reaped in between is missed, never counted twice."""
+    def _tree(self) -> Iterator[tuple[int, int]]:
+        """Each process with its number of threads.
+
+        Parents before children: a child reaped in between is missed, never counted twice.
+        """
         waiting = [self._init_pid]
         for _ in range(MAX_PROCESSES):
             if not waiting:
                 return
             pid = waiting.pop()
-            yield pid
+            threads = 0
             with suppress(OSError):
                 for thread in Path(f"/proc/{pid}/task").iterdir():
+                    threads += 1
                     waiting += map(int, (thread / "children").read_text().split())
+            yield pid, threads
 
 
 @final
-class MemoryWatchdog:
+class Watchdog:
     """Looks at a tree every 50 ms while started; calls `on_breach` once, then stops.
 
     Start it when a call begins and stop it when the sandbox is idle: an idle one cannot grow.
@@ -95,13 +114,15 @@ class MemoryWatchdog:
     def __init__(
         self,
         meter: TreeMeter,
-        on_breach: Callable[[int], None],
+        on_breach: Callable[[Breach], None],
         *,
         limit_bytes: int = TOTAL_BYTES,
+        limit_threads: int = TREE_THREADS,
     ) -> None:
         self._meter = meter
         self._on_breach = on_breach
         self._limit_kib = limit_bytes // _KIB
+        self._limit_threads = limit_threads
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -116,10 +137,14 @@ class MemoryWatchdog:
 
     def _look(self) -> None:
         self._timer = None
-        if self._meter.sample().rss_kib > self._limit_kib:
+        usage = self._meter.sample()
+        if usage.threads > self._limit_threads:
+            self._on_breach(Breach("processes", usage.threads))
+            return
+        if usage.rss_kib > self._limit_kib:
             exact = self._meter.exact_kib()
             if exact > self._limit_kib:
-                self._on_breach(exact)
+                self._on_breach(Breach("memory", exact))
                 return
         self.start()
 
