@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT))  # the benchmark is run from the checkout and never installed
 
 from bench.rows import ENTRIES, NAMES, Figure, rows  # noqa: E402
 from bench.sampling import figure, in_turns, percentile, repeating  # noqa: E402

@@ -94,7 +94,7 @@ async def test_a_killed_sandbox_leaves_nothing(tmp_path: Path, tier: Tier) -> No
     """
     async with guest(code, tmp_path, tier=tier) as (process, stream):
         assert await hear(stream) == "up"
-        tree = [pid for pid in TreeMeter(process.init_pid)._tree() if pid != process.init_pid]
+        tree = [pid for pid, _ in TreeMeter(process.init_pid)._tree() if pid != process.init_pid]
         assert len(tree) >= 4, "the guest and three orphans"
         handles = [os.pidfd_open(pid) for pid in tree]
         assert await process.kill() != 0

@@ -42,7 +42,8 @@ def test_the_corpus_is_found_in_order():
     assert names[:3] == ["bad_example", "bad_toml", "broken_edit"]
     assert "_underscore" not in names
     assert "shared" not in names
-    assert "no_models" not in names
+    kinds = {folder.path.name: folder.kind for folder in found}
+    assert kinds["no_models"] is FolderKind.INCOMPLETE
     text = [folder.path.name for folder in found if folder.kind is FolderKind.INSTRUCTIONS]
     assert text == ["skill_md_only"]
     greet = next(folder for folder in found if folder.path.name == "greet")

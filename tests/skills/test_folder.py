@@ -21,7 +21,7 @@ SHARED = directory("shared")
         (directory("x", "handler.py", "models.py", "SKILL.md"), FolderKind.SKILL),
         (TEXT, FolderKind.INSTRUCTIONS),
         (directory("x", "handler.py", "SKILL.md"), FolderKind.INSTRUCTIONS),
-        (directory("x", "handler.py"), FolderKind.OTHER),
+        (directory("x", "handler.py"), FolderKind.INCOMPLETE),
         (directory("x", "models.py"), FolderKind.OTHER),
         (Place("handler.py", is_directory=False), FolderKind.OTHER),
     ],

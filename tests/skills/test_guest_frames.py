@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarmharness.skills.call import is_json
 from swarmharness.skills.errors import SandboxProtocolBroken
 from swarmharness.skills.guest import frames as guest_side
 from swarmharness.skills.sandbox.guest_frames import (
@@ -20,7 +21,6 @@ from swarmharness.skills.sandbox.guest_frames import (
     GuestFrameReader,
     PieceFrame,
     encode_call,
-    is_json,
 )
 
 DEEP = 50_000

@@ -62,12 +62,15 @@ async def _serve(home: Home, config: NodeConfig) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupted)
     try:
-        await control.start()
-        await _announce(node)
-        await node.shutdown_requested.wait()
-        if node.busy_with:
-            say(f"Draining: {node.busy_with} tasks are running. Ctrl-C again cancels them.")
-        await _stop(node, hurry)
+        try:
+            await control.start()
+            await _announce(node)
+            await node.shutdown_requested.wait()
+            if node.busy_with:
+                say(f"Draining: {node.busy_with} tasks are running. Ctrl-C again cancels them.")
+        finally:
+            # The control API answers during the drain: `swarm status` shows what it waits for.
+            await _stop(node, hurry)
     finally:
         await control.stop()
         for number in (signal.SIGINT, signal.SIGTERM):

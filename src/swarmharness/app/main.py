@@ -6,6 +6,7 @@ Exit statuses: 0 done, 1 the operation failed, 2 usage, 3 no node runs, 4 refuse
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -87,6 +88,10 @@ def _explain(error: BaseException) -> int:
         case typer.Abort() | KeyboardInterrupt():
             say("Interrupted.")
             return ExitCode.INTERRUPTED
+        case BrokenPipeError():
+            # Whoever read our output has enough (a pipe into `head`); nothing more to say.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.FAILED
         case _ if SESSION.is_json:
             SESSION.failure(InternalError(f"{type(error).__name__}: {error}"))
             return ExitCode.FAILED

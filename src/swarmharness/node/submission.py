@@ -23,10 +23,9 @@ from swarmharness.node.gauge import Gauge
 from swarmharness.node.peers import Peer, Peers
 from swarmharness.node.workplace import Workplace, usage_of
 from swarmharness.routing.choice import Candidate, choose
-from swarmharness.skills.call import Artifact, Chunk, Finished, Progress, Started
+from swarmharness.skills.call import Artifact, Chunk, Finished, Progress, Started, is_json
 from swarmharness.skills.errors import UnknownSkill
 from swarmharness.skills.io.library import SkillLibrary
-from swarmharness.skills.sandbox.guest_frames import is_json
 from swarmharness.tasks.errors import PeerGone, TooManyTasks
 from swarmharness.tasks.lifecycle import (
     Accepted,

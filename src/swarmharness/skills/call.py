@@ -9,12 +9,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from enum import StrEnum
-from typing import NewType, Protocol, final
+from typing import Final, NewType, Protocol, final
 
 import msgspec
 
 JsonBytes = NewType("JsonBytes", bytes)
 """One JSON value, UTF-8."""
+
+_json_walker: Final = msgspec.json.Decoder(msgspec.Raw)
+
+
+def is_json(data: bytes) -> bool:
+    """Whether this is exactly one JSON value in UTF-8; no value is built."""
+    try:
+        _json_walker.decode(data)
+        data.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 class CallerClass(StrEnum):

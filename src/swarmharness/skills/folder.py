@@ -26,6 +26,8 @@ class FolderKind(StrEnum):
     SKILL = "skill"
     INSTRUCTIONS = "instructions"
     """`SKILL.md` without a handler: text for agents, nothing to run."""
+    INCOMPLETE = "incomplete"
+    """`handler.py` without `models.py`: meant as a skill, but none."""
     OTHER = "other"
 
 
@@ -46,7 +48,9 @@ def kind_of(place: Place) -> FolderKind:
         return FolderKind.OTHER
     if {HANDLER, MODELS} <= place.children:
         return FolderKind.SKILL
-    return FolderKind.INSTRUCTIONS if INSTRUCTIONS in place.children else FolderKind.OTHER
+    if INSTRUCTIONS in place.children:
+        return FolderKind.INSTRUCTIONS
+    return FolderKind.INCOMPLETE if HANDLER in place.children else FolderKind.OTHER
 
 
 def candidates(places: Iterable[Place]) -> list[Place]:
@@ -76,4 +80,4 @@ def _is_support(place: Place) -> bool:
         return False
     if not place.is_directory:
         return place.name.endswith(".py")
-    return place.name.startswith("_") or kind_of(place) is FolderKind.OTHER
+    return place.name.startswith("_") or kind_of(place) in {FolderKind.OTHER, FolderKind.INCOMPLETE}

@@ -153,23 +153,31 @@ class SkillLibrary:
             self._catalogue.skipped(key, name, reason)
             await self._apply()
             return
+        if found.kind is FolderKind.INCOMPLETE:
+            self._refuse(key, name, "handler.py without models.py: a skill has both")
+            await self._apply()
+            return
         try:
             async with self._places:
                 prepared = await self._preparer.prepare(found)
         except SkillBlocked as error:
-            self._catalogue.failed(key, name, error.sentence, blocked=True)
+            self._refuse(key, name, error.sentence, blocked=True)
         except (SwarmError, OSError) as error:
             reason = error.sentence if isinstance(error, SwarmError) else str(error)
-            self._catalogue.failed(key, name, reason)
+            self._refuse(key, name, reason)
             if _may_pass(error):
                 self._reload.failed_here(key, self._clock.now_us())
         except Exception as error:  # noqa: BLE001  a fault of ours costs one skill, not the rest
             _log.exception("preparing the skill folder %s", key)
-            self._catalogue.failed(key, name, f"internal fault: {type(error).__name__}: {error}")
+            self._refuse(key, name, f"internal fault: {type(error).__name__}: {error}")
         else:
             self._held.append(prepared)
             self._catalogue.loaded(key, prepared)
         await self._apply()
+
+    def _refuse(self, key: str, name: str, reason: str, *, blocked: bool = False) -> None:
+        _log.warning("skill folder %s is not served: %s", key, reason)
+        self._catalogue.failed(key, name, reason, blocked=blocked)
 
     async def _apply(self) -> None:
         """Makes the catalogue's decisions true, one at a time, until there are none left."""

@@ -160,7 +160,6 @@ ControlFrame = BootedFrame | ReadyFrame | ThreadsFrame | FailedFrame | Described
 
 CALL_FRAMES: Final[msgspec.msgpack.Decoder[CallFrame]] = msgspec.msgpack.Decoder(CallFrame)
 CONTROL_FRAMES: Final[msgspec.msgpack.Decoder[ControlFrame]] = msgspec.msgpack.Decoder(ControlFrame)
-_json_walker: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
 class GuestFrameReader(Generic[F]):
@@ -211,13 +210,3 @@ def encode_call(frame: dict[str, Any], content: bytes) -> bytes:
         start += PIECE
     parts.append(encode_frame({**frame, "d": content[start:] if start else content}))
     return b"".join(parts)
-
-
-def is_json(data: bytes) -> bool:
-    """Whether this is exactly one JSON value in UTF-8; no value is built."""
-    try:
-        _json_walker.decode(data)
-        data.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True

@@ -16,7 +16,7 @@ from typing import Final, assert_never, final
 import msgspec
 
 from swarmharness.kernel.errors import SwarmError
-from swarmharness.skills.call import Artifact, Chunk, JsonBytes, Progress, Started
+from swarmharness.skills.call import Artifact, Chunk, JsonBytes, Progress, Started, is_json
 from swarmharness.skills.errors import (
     BadOutput,
     HandlerFailed,
@@ -36,7 +36,6 @@ from swarmharness.skills.sandbox.guest_frames import (
     ProgressFrame,
     ResultFrame,
     StartedFrame,
-    is_json,
 )
 
 MAX_ARTIFACTS: Final = 64  # a handful of images or tables, not a directory tree
