@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 import msgspec
 
@@ -20,6 +19,9 @@ from swarmharness.app.session import SESSION, say
 from swarmharness.kernel.errors import SwarmError
 from swarmharness.sdk.control_client import ControlClient
 from swarmharness.skills.errors import SandboxUnavailable
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 NODES = 5
 COPIES = 3  # nodes that offer each skill: killing one leaves two
@@ -155,7 +157,7 @@ def _report(stage: _Stage, submitted: int, seconds: float) -> Report:
 
 @asynccontextmanager
 async def _shown(board: Scoreboard) -> AsyncIterator[None]:
-    """The live table on a terminal; a line now and then elsewhere; nothing for programs."""
+    """The live table on a terminal; elsewhere the last one; nothing for programs."""
     if SESSION.is_json:
         yield
         return
@@ -163,6 +165,10 @@ async def _shown(board: Scoreboard) -> AsyncIterator[None]:
     from rich.live import Live
 
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        console.print(board.render())
+        return
     with Live(board.render(), console=console, auto_refresh=False) as live:
         refreshing = asyncio.create_task(_refresh(live, board))
         try:
@@ -172,8 +178,7 @@ async def _shown(board: Scoreboard) -> AsyncIterator[None]:
             live.update(board.render(), refresh=True)
 
 
-async def _refresh(live: Any, board: Scoreboard) -> None:
+async def _refresh(live: Live, board: Scoreboard) -> None:
     while True:
         await asyncio.sleep(REFRESH_S)
-        if sys.stderr.isatty():
-            live.update(board.render(), refresh=True)
+        live.update(board.render(), refresh=True)

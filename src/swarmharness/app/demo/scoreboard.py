@@ -77,4 +77,7 @@ class Scoreboard:
             f"{self.completed} of {self.total} tasks · {self.failovers} failovers"
             f" · p50 {self.percentile_ms(50):.0f} ms · p99 {self.percentile_ms(99):.0f} ms"
         )
-        return Group(table, ProgressBar(self.total, self.completed, width=BAR_WIDTH), summary)
+        progress = Table.grid()
+        progress.add_row(ProgressBar(self.total, self.completed, width=BAR_WIDTH))
+        progress.add_row(summary)
+        return Group(table, progress)
