@@ -21,6 +21,7 @@ import msgspec
 from swarmharness.app.session import SESSION, say
 from swarmharness.http.server import ControlServer
 from swarmharness.kernel.errors import ErrorRecord, from_record
+from swarmharness.kernel.printable import printable
 from swarmharness.node.config import NodeConfig
 from swarmharness.node.errors import StartFailed
 from swarmharness.node.home import Home
@@ -158,11 +159,20 @@ def wait_for_end(pid: int) -> None:
         raise NodeUnresponsive(f"The node (process {pid}) has not ended after {END_S:.0f} s.")
 
 
+@final
+class _OneEntry(logging.Formatter):
+    """Other people's words cannot begin a line of their own, or steer the terminal of a reader."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        first, *rest = printable(super().format(record)).split("\n")
+        return "\n".join([first, *(f"  | {line}" for line in rest)])
+
+
 def _log_to(home: Home) -> None:
     handler = logging.handlers.RotatingFileHandler(
         home.log, maxBytes=LOG_BYTES, backupCount=LOG_FILES, delay=True
     )
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    handler.setFormatter(_OneEntry("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 

@@ -9,10 +9,12 @@ import msgspec
 import typer
 
 from swarmharness.app.flags import JsonFlag, ListenFlag, PeerFlag, SkillsFlag
-from swarmharness.app.session import SESSION, say
+from swarmharness.app.session import SESSION, say, show, show_line
 from swarmharness.kernel.errors import ExitCode
 from swarmharness.kernel.ids import node_id_short, node_id_text
 from swarmharness.node.api import NodeStatus, SkillStatus
+
+NAME_WIDTH = 32  # columns for names in a table; longer ones push their line aside
 
 
 def register(app: typer.Typer) -> None:
@@ -133,7 +135,7 @@ def skills(
     if SESSION.is_json:
         SESSION.data("skills" if name is None else "skill", found)
     elif isinstance(found, dict):
-        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        show(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
         _print_skills(found)
 
@@ -142,22 +144,22 @@ def _show_identity(long: str, short: str, home: str) -> None:
     if SESSION.is_json:
         SESSION.data("id", {"id": long, "short_id": short, "home": home})
     else:
-        typer.echo(long)
+        show_line(long)
         say(f"short form {short} · home {home}")
 
 
 def _print_status(found: NodeStatus) -> None:
-    typer.echo(f"node      {found.short_id} · version {found.version} · pid {found.pid}")
-    typer.echo(f"id        {found.id}")
+    show_line(f"node      {found.short_id} · version {found.version} · pid {found.pid}")
+    show_line(f"id        {found.id}")
     for address in found.addresses:
-        typer.echo(f"address   {address}")
-    typer.echo(f"home      {found.home}")
-    typer.echo(f"up        {found.uptime_s:.0f} s{' · draining' if found.is_draining else ''}")
-    typer.echo(f"sandbox   {found.sandbox.removeprefix('sandbox ')}")
+        show_line(f"address   {address}")
+    show_line(f"home      {found.home}")
+    show_line(f"up        {found.uptime_s:.0f} s{' · draining' if found.is_draining else ''}")
+    show_line(f"sandbox   {found.sandbox.removeprefix('sandbox ')}")
     refused = f", {found.skills_refused} refused (swarm skills)" if found.skills_refused else ""
-    typer.echo(f"skills    {found.skills_serving} serving{refused}")
+    show_line(f"skills    {found.skills_serving} serving{refused}")
     tasks = found.tasks
-    typer.echo(
+    show_line(
         f"tasks     running {tasks.running}, done for others and me {tasks.run_completed},"
         f" submitted {tasks.submitted_completed + tasks.submitted_open}"
         f" ({tasks.submitted_open} open, {tasks.submitted_failed} failed)"
@@ -165,20 +167,20 @@ def _print_status(found: NodeStatus) -> None:
     for peer in found.peers:
         rtt = "" if peer.rtt_ms is None else f" · {peer.rtt_ms:.1f} ms"
         problem = f" · {peer.problem}" if peer.problem else ""
-        typer.echo(f"peer      {peer.short_id} {peer.state} · {peer.skills} skills{rtt}{problem}")
+        show_line(f"peer      {peer.short_id} {peer.state} · {peer.skills} skills{rtt}{problem}")
     for problem in found.problems:
-        typer.echo(f"problem   {problem}")
+        show_line(f"problem   {problem}")
     for warning in found.warnings:
-        typer.echo(f"warning   {warning}")
+        show_line(f"warning   {warning}")
 
 
 def _print_skills(found: list[SkillStatus]) -> None:
     if not found:
         say("No skills here, and no peer offers any. `swarm up --skills DIR` serves a directory.")
         return
-    width = max(len(skill.name) for skill in found)
+    width = min(NAME_WIDTH, max(len(skill.name) for skill in found))
     for skill in found:
         words = (
             skill.reason or skill.summary.splitlines()[0] if (skill.reason or skill.summary) else ""
         )
-        typer.echo(f"{skill.name:<{width}}  {skill.node:<12}  {skill.state:<13}  {words}")
+        show_line(f"{skill.name:<{width}}  {skill.node:<12}  {skill.state:<13}  {words}")

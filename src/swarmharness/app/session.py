@@ -13,6 +13,7 @@ from typing import Any, final
 import msgspec
 
 from swarmharness.kernel.errors import SwarmError
+from swarmharness.kernel.printable import printable, printable_line
 from swarmharness.node.home import Home, default_home
 
 
@@ -44,12 +45,12 @@ class Session:
             }
             self._write({"schema": "swarm.error/1", "ok": False, "error": fields})
             return
-        say(f"✗ {error.sentence}")
+        say(f"✗ {printable_line(error.sentence)}")
         for line in _detail_lines(error):
-            say(f"  {line}")
+            say(f"  {printable_line(line)}")
         if error.hint:
-            say(f"  → {error.hint}")
-        say(f"  [{error.code}]")
+            say(f"  → {printable_line(error.hint)}")
+        say(f"  [{printable_line(error.code)}]")
 
     def _write(self, value: dict[str, Any]) -> None:
         sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
@@ -62,8 +63,19 @@ SESSION = Session()
 
 def say(text: str = "") -> None:
     """For people's eyes only: never on stdout, which programs may read."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(printable(text) + "\n")
     sys.stderr.flush()
+
+
+def show(text: str) -> None:
+    """A result on stdout: as it is for a file or a pipe, harmless for a terminal."""
+    sys.stdout.write((printable(text) if sys.stdout.isatty() else text) + "\n")
+    sys.stdout.flush()
+
+
+def show_line(text: str) -> None:
+    """One line of a table made of other people's names and reasons."""
+    sys.stdout.write(printable_line(text) + "\n")
 
 
 def _detail_lines(error: SwarmError) -> list[str]:

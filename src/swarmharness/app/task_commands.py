@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from swarmharness.app.flags import JsonFlag
-from swarmharness.app.session import SESSION, say
+from swarmharness.app.session import SESSION, say, show
 from swarmharness.skills.errors import InputTooLarge, InvalidInput
 
 INPUT_LIMIT = 64 * 1024 * 1024  # bytes read from a file or stdin; no skill takes more
@@ -110,10 +110,10 @@ async def _run(call: _Call, out: Path | None) -> None:
         return
     if completed["output"] is None:
         for chunk in completed["chunks"]:
-            typer.echo(chunk if isinstance(chunk, str) else msgspec.json.encode(chunk).decode())
+            show(chunk if isinstance(chunk, str) else msgspec.json.encode(chunk).decode())
     else:
         raw = msgspec.json.encode(completed["output"])
-        typer.echo(msgspec.json.format(raw, indent=2).decode())
+        show(msgspec.json.format(raw, indent=2).decode())
     say(f"done by {_summary(completed)}")
 
 
@@ -141,14 +141,14 @@ async def _stream(call: _Call, out: Path | None) -> None:
 def _print_update(update: dict[str, Any]) -> None:
     match update["type"]:
         case "chunk":
-            typer.echo(update["text"])
+            show(update["text"])
         case "moved":
             say(f"node {update['short_node']} failed ({update['sentence']}); starting again")
         case "progress":
             say(f"{update['fraction']:.0%} {update['note']}")
         case "completed":
             if update["output"] is not None:
-                typer.echo(msgspec.json.encode(update["output"]).decode())
+                show(msgspec.json.encode(update["output"]).decode())
             say(f"done by {_summary(update)}")
 
 
@@ -165,7 +165,7 @@ def _save(artifact: dict[str, Any], out: Path | None) -> None:
         say(f"file {artifact['name']} ({artifact['size']} bytes) left out: --out DIR keeps it")
         return
     out.mkdir(parents=True, exist_ok=True)
-    # The node has checked the name: letters, digits, dot, dash, underscore.
+    # Each message that carries a name has checked it: letters, digits, dot, dash, underscore.
     path = out / Path(artifact["name"]).name
     path.write_bytes(base64.b64decode(artifact.pop("content_base64")))
     artifact["path"] = str(path)

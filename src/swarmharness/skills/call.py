@@ -7,6 +7,7 @@ inside, and what it does not decode cannot hurt it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from enum import StrEnum
 from typing import Final, NewType, Protocol, final
@@ -17,13 +18,20 @@ JsonBytes = NewType("JsonBytes", bytes)
 """One JSON value, UTF-8."""
 
 _json_walker: Final = msgspec.json.Decoder(msgspec.Raw)
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{19}|[eE][+-]?[0-9]{3}")
 
 
 def is_json(data: bytes) -> bool:
-    """Whether this is exactly one JSON value in UTF-8; no value is built."""
+    """Whether this is exactly one JSON value in UTF-8 that every reader of ours can decode.
+
+    No value is built, unless the text holds what may be a number out of a machine's range: JSON
+    allows `1e999`, and readers do not.
+    """
     try:
         _json_walker.decode(data)
         data.decode()
+        if _LONG_NUMBER.search(data) is not None:
+            msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True

@@ -21,6 +21,9 @@ VERSION = 1
 SKILL_NAME_LIMIT = 128  # as long as a skill's name may be
 TEXT_LIMIT = 512 * 1024  # half of a message: chunk text and value travel together
 
+ARTIFACT_NAME = r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}\Z"
+"""A plain file name: nothing that could lead to another directory, or fool a terminal."""
+
 Natural = Annotated[int, Meta(ge=0)]
 Id = Annotated[bytes, Meta(min_length=TASK_ID_BYTES, max_length=TASK_ID_BYTES)]
 
@@ -71,7 +74,7 @@ class ProgressMessage(msgspec.Struct, array_like=True, frozen=True, tag=3):
 class ArtifactMessage(msgspec.Struct, array_like=True, frozen=True, tag=4):
     """A file that the handler made."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    name: Annotated[str, Meta(pattern=ARTIFACT_NAME)]
     media_type: Annotated[str, Meta(max_length=128)]
     sha256: Annotated[bytes, Meta(min_length=32, max_length=32)]
     content: Content
