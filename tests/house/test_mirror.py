@@ -54,7 +54,7 @@ COVERED_BY = {
     "skills/test_egress.py": "skills/egress_log skills/sandbox/egress_relay",
     "skills/test_engine.py": (
         "skills/call skills/guest/answer skills/guest/bootstrap skills/guest/call"
-        " skills/guest/call_directory skills/guest/channel skills/guest/control"
+        " skills/guest/channel skills/guest/control"
         " skills/guest/enter skills/guest/failure skills/guest/worker skills/guest/zygote"
         " skills/sandbox/boot_plan skills/sandbox/executor skills/sandbox/meters"
         " skills/sandbox/runnable skills/sandbox/sandbox"

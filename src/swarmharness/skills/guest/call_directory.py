@@ -50,10 +50,13 @@ class CallDirectory:
         return True
 
     def _wipe_stubborn(self) -> bool:
-        """Directories without permissions are opened up first."""
+        """Directories without permissions are opened up before they are looked into."""
         try:
-            for place, _, _ in os.walk(self.path):
-                os.chmod(place, 0o700)  # noqa: PTH101  a plain path from os.walk
+            self.path.chmod(0o700)
+            for place, directories, _ in os.walk(self.path):
+                for path in (Path(place, name) for name in directories):
+                    if not path.is_symlink():
+                        path.chmod(0o700)
             shutil.rmtree(self.path)
         except (OSError, RecursionError):
             return False
