@@ -133,6 +133,8 @@ class _Start:
 
     def spawn(self, argv: list[str], pass_fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
         try:
+            if self._slot is None:
+                self._check_sources()
             command = self._bwrap(argv) if self._tier.has_namespaces else self._subreaper(argv)
             environment = {} if self._tier.has_namespaces else self._guest_environment()
             if self._slot is not None:
@@ -164,6 +166,17 @@ class _Start:
             _remove_tree(self._scratch)
         if self._slot is not None:
             self._slot.release()
+
+    def _check_sources(self) -> None:
+        """Bubblewrap binds only after it has named its init, when the launch counts as done.
+
+        Where the node is root, the root launcher checks instead, as the user it becomes.
+        """
+        for mount in self._confinement.mounts:
+            if not os.access(mount.source, os.R_OK):
+                raise SandboxUnavailable(
+                    f"The sandbox did not start: {mount.source} is missing or cannot be read."
+                )
 
     def _bwrap(self, argv: list[str]) -> list[str]:
         bwrap = find_bwrap()
