@@ -252,19 +252,59 @@ async def test_grants_reach_the_sandbox_and_nothing_else_does(tmp_path):
         ceilings=Ceilings(timeout_ms=5_000),
     )
     world.write(
-        "folder",
+        "fetch",
         "# slow",
-        skill_toml='[skill]\nname = "fetch"\n'
+        skill_toml='[skill]\nname = "fetch it"\n'
         '[swarm]\nnetwork.allow = ["example.org:443"]\nenv = ["KEY"]\n',
     )
     await world.look()
-    for runnable in (world.running["fetch"].runnable, world.describer.asked[0]):
+    for runnable in (world.running["fetch it"].runnable, world.describer.asked[0]):
         assert runnable.env == (("KEY", "secret"),)
         assert runnable.network_allow == ("example.org:443",)
         assert runnable.timeout_ms == 5_000
     assert "timeout_ms 1000000 is cut to this node's ceiling of 5000" in (
-        world.library.find("fetch").warnings
+        world.library.find("fetch it").warnings
     )
+
+
+async def test_a_grant_is_not_had_by_taking_its_name(tmp_path):
+    world = World(tmp_path, grants={"search": Grant(env=("KEY",))}, variables={"KEY": "secret"})
+    world.write("aaa", skill_toml='[skill]\nname = "search"\n[swarm]\nenv = ["KEY"]\n')
+    world.write("search", skill_toml='[swarm]\nenv = ["KEY"]\n')
+    await world.look()
+    assert world.states() == {"aaa": "blocked", "search": "serving"}
+    assert world.running["search"].skill.folder.endswith("skills/search")
+    assert [asked.folder for asked in world.describer.asked] == [
+        world.running["search"].runnable.folder
+    ]
+
+
+async def test_of_two_folders_of_one_name_the_first_has_the_grant(tmp_path):
+    first = tmp_path / "first"
+    world = World(
+        tmp_path, directories=[first, tmp_path / "skills"], grants={"search": Grant(env=("KEY",))}
+    )
+    later = world.write("search", skill_toml='[skill]\nname = "later"\n[swarm]\nenv = ["KEY"]\n')
+    shutil.copytree(later, first / "search")
+    (first / "search" / "skill.toml").unlink()
+    await world.look()
+    assert [entry.state.value for entry in world.library.entries()] == ["serving", "blocked"]
+    assert world.reason("search") == ""
+    assert world.library.entries()[1].reason == (
+        f"has no grant: an earlier folder of its name has, {first / 'search'}"
+    )
+    shutil.rmtree(first / "search")
+    await world.settle()
+    assert set(world.running) == {"later"}
+
+
+async def test_folders_of_one_name_without_a_grant_are_both_served(tmp_path):
+    first = tmp_path / "first"
+    world = World(tmp_path, directories=[first, tmp_path / "skills"])
+    shutil.copytree(world.write("search", "# name: one"), first / "search")
+    (world.skills / "search" / "handler.py").write_text("# name: two")
+    await world.look()
+    assert set(world.running) == {"one", "two"}
 
 
 async def test_a_granted_variable_without_value_is_a_warning(tmp_path):

@@ -23,7 +23,10 @@ ANYTHING = "*"
 
 @final
 class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One skill's table in the node's configuration. None: the folder's own number."""
+    """One folder's table in the node's configuration, by its name there, whatever it calls itself.
+
+    None: the folder's own number.
+    """
 
     network: tuple[str, ...] = ()
     env: tuple[str, ...] = ()

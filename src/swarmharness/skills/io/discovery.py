@@ -40,12 +40,15 @@ class FoundFolder(msgspec.Struct, frozen=True, kw_only=True):
     """Why the folder could not be looked into, if it could not."""
     warnings: tuple[str, ...] = ()
     """About what lies beside it."""
+    namesake: Path | None = None
+    """An earlier skill whose folder has the same name, in another skills directory."""
 
 
 def scan(directories: Iterable[Path]) -> tuple[list[FoundFolder], list[str]]:
     """Skills and instruction folders in order, and sentences about unreadable directories."""
     found: list[FoundFolder] = []
     problems: list[str] = []
+    named: dict[str, Path] = {}
     for directory in directories:
         try:
             places = _places(directory)
@@ -58,8 +61,11 @@ def scan(directories: Iterable[Path]) -> tuple[list[FoundFolder], list[str]]:
         beside = _beside(directory, support(places))
         for place in candidates(places):
             kind = kind_of(place)
-            if kind is not FolderKind.OTHER:
-                found.append(_found(directory / place.name, kind, beside))
+            if kind is FolderKind.OTHER:
+                continue
+            path = directory / place.name
+            first = named.setdefault(place.name, path) if kind is FolderKind.SKILL else path
+            found.append(_found(path, kind, beside, None if first == path else first))
     return found, problems
 
 
@@ -85,15 +91,16 @@ def _beside(directory: Path, names: list[str]) -> _Beside:
     return _Beside(tuple(paths), "\n".join(lines), tuple(warnings))
 
 
-def _found(path: Path, kind: FolderKind, beside: _Beside) -> FoundFolder:
+def _found(path: Path, kind: FolderKind, beside: _Beside, namesake: Path | None) -> FoundFolder:
     own, problem = _signature_of(path)
     return FoundFolder(
         path=path,
         kind=kind,
         support=beside.paths,
-        signature=f"{kind}\n{own}\n{beside.signature}",
+        signature=f"{kind}\n{namesake}\n{own}\n{beside.signature}",
         problem=problem,
         warnings=beside.warnings,
+        namesake=namesake,
     )
 
 

@@ -74,8 +74,8 @@ class Preparer:
         environments: EnvironmentSource | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        """`grants` go by the name in `skill.toml` or the folder's; `variables` are what they may
-        hand out.
+        """`grants` go by the folder's name, never by one that the folder gives itself;
+        `variables` are what they may hand out.
         """
         self._snapshots = snapshots
         self._describer = describer
@@ -90,9 +90,9 @@ class Preparer:
         """`SkillBlocked` for missing grants; any other `SwarmError` or `OSError` is the reason."""
         if found.problem:
             raise BadSkillFile(found.problem)
+        grant = self._grant(found)
         content, support = await asyncio.to_thread(self._take, found)
         manifest = await asyncio.to_thread(_read_manifest, content.path)
-        grant = self._grant(found, manifest)
         needs = missing(manifest.request, grant)
         if needs:
             raise SkillBlocked(f"needs {'; '.join(needs)}")
@@ -113,10 +113,14 @@ class Preparer:
                 raise BadSkillFile(f"{name} is a link that leads out of the folder")
         return content, self._snapshots.take_support(found.support)
 
-    def _grant(self, found: FoundFolder, manifest: Manifest) -> Grant:
-        named = manifest.skill.get("name")
-        known = self._grants.get(named) if isinstance(named, str) else None
-        return known or self._grants.get(found.path.name) or Grant()
+    def _grant(self, found: FoundFolder) -> Grant:
+        """Whoever wrote the folder chose what is in it; its place was chosen by the operator."""
+        grant = self._grants.get(found.path.name)
+        if grant is not None and found.namesake is not None:
+            raise SkillBlocked(
+                f"has no grant: an earlier folder of its name, {found.namesake}, has"
+            )
+        return grant or Grant()
 
     async def _lease(self, manifest: Manifest) -> EnvironmentLease | None:
         if not manifest.request.requirements:
