@@ -21,6 +21,7 @@ from swarmharness.skills.errors import (
     SkillBroken,
 )
 from swarmharness.skills.guest.frames import encode
+from swarmharness.skills.sandbox import executor as executor_module
 from swarmharness.skills.sandbox.runnable import Isolation, RunnableSkill
 
 
@@ -202,3 +203,57 @@ async def test_closing_while_a_sandbox_starts_leaves_nothing() -> None:
         assert guest.is_killed
         with pytest.raises(Exception, match="stopping"):
             await task
+
+
+SPOKEN_IN_THE_WRONG_MODE = [
+    {"t": "ready"},
+    {"t": "threads", "count": 2},
+    {"t": "done", "id": "c0", "signal": 0, "status": 0, "clean": True},
+]
+
+
+@pytest.mark.parametrize("frame", SPOKEN_IN_THE_WRONG_MODE, ids=lambda frame: frame["t"])
+async def test_a_guest_that_only_describes_may_say_nothing_else(frame: dict[str, object]) -> None:
+    async with engine() as (executor, launcher):
+        task = asyncio.ensure_future(executor.describe(skill()))
+        guest = await launcher.guests.get()
+        guest.say(t="booted")
+        guest.say(**frame)  # and then it stays silent, with its socket open
+        with pytest.raises(SandboxProtocolBroken):
+            await task
+        assert guest.is_killed
+
+
+async def test_a_description_has_a_time_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor_module, "DESCRIBE_SECONDS", 0.02)
+    async with engine() as (executor, launcher):
+        task = asyncio.ensure_future(executor.describe(skill()))
+        guest = await launcher.guests.get()
+        guest.say(t="booted")
+        with pytest.raises(SkillBroken, match="took longer"):
+            await task
+        assert guest.is_killed
+
+
+@pytest.mark.parametrize(
+    ("isolation", "frame"),
+    [
+        (Isolation.FORK, {"t": "described", "d": b"{}"}),
+        (Isolation.WORKER, {"t": "described", "d": b"{}"}),
+        (Isolation.WORKER, {"t": "threads", "count": 2}),
+    ],
+)
+async def test_a_frame_of_another_mode_is_a_failed_start(
+    isolation: Isolation, frame: dict[str, object]
+) -> None:
+    async with engine(skill(isolation=isolation)) as (executor, launcher):
+        task = start_call(executor)
+        guest = await launcher.guests.get()
+        guest.say(t="booted")
+        guest.say(**frame)
+        with pytest.raises(SandboxProtocolBroken):
+            await task
+        assert guest.is_killed
+        with pytest.raises(SandboxProtocolBroken):  # the pool backs off: no second guest
+            await events_of(executor, call_of("evil"))
+        assert len(launcher.all) == 1

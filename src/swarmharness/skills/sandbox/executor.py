@@ -16,16 +16,28 @@ from typing import Final, final
 
 from swarmharness.skills.call import CallerClass, CallEvent, SkillCall
 from swarmharness.skills.egress_log import EgressLog
-from swarmharness.skills.errors import HandlerFailed, InputTooLarge, Overloaded, UnknownSkill
+from swarmharness.skills.errors import (
+    HandlerFailed,
+    InputTooLarge,
+    Overloaded,
+    SkillBroken,
+    UnknownSkill,
+)
 from swarmharness.skills.network_policy import NetworkPolicy
 from swarmharness.skills.sandbox.boot_plan import BootMode, boot_mode
 from swarmharness.skills.sandbox.egress import EgressProxy
 from swarmharness.skills.sandbox.pool import Lease, Pool
 from swarmharness.skills.sandbox.runnable import Isolation, RunnableSkill
-from swarmharness.skills.sandbox.sandbox import Launcher, Sandbox
+from swarmharness.skills.sandbox.sandbox import (
+    BOOT_SECONDS,
+    IMPORT_SECONDS,
+    Launcher,
+    Sandbox,
+)
 from swarmharness.skills.sandbox.session import Session, new_call_name
 
 WALL_CEILING_MS: Final = 300_000  # an operator may lower a skill's limit, never lift this one
+DESCRIBE_SECONDS: Final = BOOT_SECONDS + IMPORT_SECONDS + 10.0  # and to launch and to end it
 TRACEBACK_CHARS: Final = 4000  # of the sandbox's last words: about forty frames
 MAX_WARNINGS: Final = 100  # the newest; one line each in `swarm skills`
 _log = logging.getLogger(__name__)
@@ -48,8 +60,14 @@ class SandboxExecutor:
     async def describe(self, skill: RunnableSkill) -> bytes:
         """The skill's description as JSON, made inside; `SkillBroken` when it cannot be loaded."""
         sandbox = self._new_sandbox(skill, BootMode.DESCRIBE, CallerClass.PUBLIC, _unheard)
-        await sandbox.start(self._launch)
-        await sandbox.wait_gone()
+        try:
+            async with asyncio.timeout(DESCRIBE_SECONDS):
+                await sandbox.start(self._launch)
+                await sandbox.wait_gone()
+        except TimeoutError:
+            raise SkillBroken(
+                f"Describing {skill.name} took longer than {DESCRIBE_SECONDS:.0f} s."
+            ) from None
         return sandbox.description
 
     async def add(self, skill: RunnableSkill) -> None:

@@ -81,7 +81,7 @@ Spawn = Callable[[Coroutine[None, None, None]], asyncio.Task[None]]
 
 
 class NeedsWorker(Exception):
-    """The skill's import started threads, so that it cannot be forked."""
+    """The skill's import started threads, so that it cannot be forked. Only in mode `fork`."""
 
 
 @final
@@ -280,22 +280,22 @@ class Sandbox:
                 f"Importing {self.skill.name} took longer than {IMPORT_SECONDS:.0f} s."
             ) from None
         match frame:
-            case ReadyFrame():
-                assert self._process is not None
-                assert self._control is not None
-                self._take_up_service(self._process.init_pid, self._control)
-            case DescribedFrame():
-                self.description = frame.d
-                self.destroy()
             case FailedFrame():
                 raise SkillBroken(f"{self.skill.name}: {frame.reason}")
-            case ThreadsFrame():
-                raise NeedsWorker(
-                    f"The import of {self.skill.name} left {frame.count} threads running."
-                )
             case None:
                 raise SkillBroken(
                     f"Importing {self.skill.name} ended its process: {await self._dying_words()}."
+                )
+            case DescribedFrame() if self.mode is BootMode.DESCRIBE:
+                self.description = frame.d
+                self.destroy()
+            case ReadyFrame() if self.mode is not BootMode.DESCRIBE:
+                assert self._process is not None
+                assert self._control is not None
+                self._take_up_service(self._process.init_pid, self._control)
+            case ThreadsFrame() if self.mode is BootMode.FORK:
+                raise NeedsWorker(
+                    f"The import of {self.skill.name} left {frame.count} threads running."
                 )
             case _:
                 raise SandboxProtocolBroken("The sandbox spoke out of turn during its start.")
