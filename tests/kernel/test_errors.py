@@ -1,3 +1,4 @@
+import datetime as dt
 import importlib
 import pkgutil
 import re
@@ -22,6 +23,7 @@ from swarmharness.kernel.errors import (
     catalogue,
     from_record,
 )
+from swarmharness.kernel.remote_data import DEPTH_LIMIT
 
 FLOORS = {"kernel", "network", "skills", "tasks", "routing", "node", "surfaces"}
 
@@ -110,7 +112,7 @@ def test_every_error_crosses_a_wire_as_the_same_class(cls, remote):
     assert (received.code, received.sentence, received.hint, received.data) == (
         cls.code,
         "It went wrong.",
-        "Do better.",
+        cls.hint if remote else "Do better.",  # a peer does not advise our operator
         {"n": 1},
     )
     expected = Blame.PEER if remote and cls.blame is Blame.SELF else cls.blame
@@ -131,6 +133,70 @@ def test_an_unknown_code_is_kept():
 def test_an_unknown_blame_is_the_peers():
     error = from_record(ErrorRecord("future.thing_wrong", "nobody", "x"), remote=True)
     assert error.blame is Blame.PEER
+
+
+def test_a_peers_words_cannot_steer_a_terminal():
+    record = ErrorRecord("future\x1b[2J", "world", "one\ntwo\x1b[31m", "\u202ekcab")
+    error = from_record(record, remote=True)
+    assert error.code == "future\\x1b[2J"
+    assert error.sentence == "one\\x0atwo\\x1b[31m"
+    assert error.hint == "\\u202ekcab"
+
+
+GOOD_ATTEMPT = {"node": "ab", "started": True, "code": "x.y", "sentence": "No."}
+GOOD_FAULT = {"loc": ["a", 1], "msg": "too long", "type": "t"}
+
+
+def deep(levels):
+    return [deep(levels - 1)] if levels else []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"bytes",
+        msgspec.msgpack.Ext(5, b"x"),
+        dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
+        {1: "x"},
+        {(1, 2): "x"},
+        {b"k": 1},
+        float("nan"),
+        float("inf"),
+        deep(DEPTH_LIMIT - 1),
+        "x" * DATA_LIMIT,
+        [0] * DATA_LIMIT,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_data_that_is_not_modest_json_is_left_out(value):
+    raw = encode(["skills.invalid_input", "caller", "No.", "", {"n": 1, "extra": [value]}])
+    error = from_record(decode(ErrorRecord, raw), remote=True)
+    assert set(error.data) == {"left_out"}
+
+
+@pytest.mark.parametrize("key", ["attempts", "detail"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        5,
+        "text",
+        {"node": "a"},
+        ["text"],
+        [None],
+        [{"node": 1, "code": "x", "sentence": "y", "loc": 5}],
+        [{"msg": 5}],
+        [{"loc": [None]}],
+    ],
+)
+def test_what_readers_look_into_has_its_form_or_is_dropped(key, value):
+    error = from_record(ErrorRecord("x.y", "peer", "No.", "", {key: value, "n": 1}), remote=True)
+    assert error.data == {"n": 1}
+
+
+def test_well_formed_attempts_and_details_are_kept():
+    data = {"attempts": [GOOD_ATTEMPT], "detail": [GOOD_FAULT, {}]}
+    assert from_record(ErrorRecord("x.y", "peer", "No.", "", data), remote=True).data == data
 
 
 @settings(derandomize=True, max_examples=200)

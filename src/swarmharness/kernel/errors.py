@@ -25,6 +25,9 @@ from typing import Any, ClassVar, final
 
 import msgspec
 
+from swarmharness.kernel.printable import printable_line
+from swarmharness.kernel.remote_data import believed_data
+
 SENTENCE_LIMIT = 300  # characters; a terminal shows about three lines of it
 DATA_LIMIT = 8 * 1024  # bytes of encoded `data`; errors are not a bulk channel
 
@@ -148,19 +151,29 @@ class BadIdentifier(SwarmError):
 
 
 def from_record(record: ErrorRecord, *, remote: bool) -> SwarmError:
-    """Raise-able error for a received record; `remote` turns the sender's `self` into `peer`."""
+    """Raise-able error for a received record.
+
+    Of a `remote` one nothing is believed that a reader could stumble over: the sender's `self`
+    becomes `peer`, its words become printable, its data plain, and a code that we know has our
+    own hint.
+    """
     cls = _CATALOGUE.get(record.code)
+    code, sentence, hint, data = record.code, record.sentence, record.hint, record.data
+    if remote:
+        code, sentence = printable_line(code), printable_line(sentence)
+        hint = printable_line(hint) if cls is None else ""
+        data = believed_data(data, limit_bytes=DATA_LIMIT)
     error: SwarmError
     if cls is None:
-        error = RemoteError(record.sentence, hint=record.hint or None, data=record.data)
-        error.code = _clip(record.code)
+        error = RemoteError(sentence, hint=hint or None, data=data)
+        error.code = _clip(code)
         try:
             error.blame = Blame(record.blame)
         except ValueError:
             error.blame = Blame.PEER
     else:
         error = cls.__new__(cls)
-        SwarmError.__init__(error, record.sentence, hint=record.hint or None, data=record.data)
+        SwarmError.__init__(error, sentence, hint=hint or None, data=data)
     if remote and error.blame is Blame.SELF:
         error.blame = Blame.PEER
     return error

@@ -15,8 +15,6 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, final
 
-import msgspec
-
 from swarmharness import __version__
 from swarmharness.kernel.errors import SwarmError
 from swarmharness.kernel.ids import (
@@ -35,7 +33,7 @@ from swarmharness.node.config import NodeConfig
 from swarmharness.node.errors import AssertionsDisabled, ListenFailed
 from swarmharness.node.home import Home
 from swarmharness.node.identity import load_or_create
-from swarmharness.node.offering import Offering, describe_json
+from swarmharness.node.offering import Offering, describe_json, description_from
 from swarmharness.node.peers import Peer, Peers
 from swarmharness.node.submission import Submissions
 from swarmharness.node.system_clock import SystemClock
@@ -319,16 +317,17 @@ class Node:
     async def describe(self, skill: str) -> dict[str, Any]:
         """Schemas and words of a skill: our own, else the first peer's that offers it."""
         try:
-            raw = describe_json(self._library.find(skill))
+            return description_from(describe_json(self._library.find(skill)))
         except UnknownSkill:
-            raw = await self._describe_elsewhere(skill)
-        description: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
-        return description
+            return await self._describe_elsewhere(skill)
 
-    async def _describe_elsewhere(self, skill: str) -> bytes:
+    async def _describe_elsewhere(self, skill: str) -> dict[str, Any]:
         for _, peer in sorted(self._peers.connected.items()):
             if skill in peer.offers:
-                return await peer.rpc.call(DESCRIBE_METHOD, skill.encode(), timeout_ms=DESCRIBE_MS)
+                answer = await peer.rpc.call(
+                    DESCRIBE_METHOD, skill.encode(), timeout_ms=DESCRIBE_MS
+                )
+                return description_from(answer)
         raise NobodyOffers(f"Nobody offers the skill “{skill}”.")
 
     def run(self, request: TaskRequest) -> TaskUpdates:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import msgspec
 
 from swarmharness.kernel.codec import encode
+from swarmharness.kernel.errors import MalformedMessage
 from swarmharness.network.io.incoming_call import IncomingCall
+from swarmharness.skills.call import is_json
 from swarmharness.skills.errors import UnknownSkill
 from swarmharness.skills.messages import OFFERS_LIMIT, SUMMARY_LIMIT, OffersMessage, SkillOffer
 from swarmharness.skills.served import ServedSkill
@@ -99,3 +101,13 @@ def describe_json(skill: ServedSkill) -> bytes:
             "warnings": skill.warnings,
         }
     )
+
+
+def description_from(answer: bytes) -> dict[str, Any]:
+    """What `describe_json` made, here or on a peer, which may have sent anything."""
+    if not is_json(answer):
+        raise MalformedMessage("A skill's description is not JSON.")
+    description = msgspec.json.decode(answer)
+    if not isinstance(description, dict):
+        raise MalformedMessage("A skill's description is not a JSON object.")
+    return description
