@@ -291,7 +291,7 @@ async def test_of_two_folders_of_one_name_the_first_has_the_grant(tmp_path):
     assert [entry.state.value for entry in world.library.entries()] == ["serving", "blocked"]
     assert world.reason("search") == ""
     assert world.library.entries()[1].reason == (
-        f"has no grant: an earlier folder of its name has, {first / 'search'}"
+        f"has no grant: the grant of its name is for {first / 'search'}"
     )
     shutil.rmtree(first / "search")
     await world.settle()
@@ -425,6 +425,7 @@ async def test_earlier_directories_go_first(tmp_path):
     first.mkdir()
     world = World(tmp_path, directories=[first, tmp_path / "skills", tmp_path / "nowhere"])
     shutil.copytree(world.write("greet", "# name: twin"), first / "z")
+    world.write("greet", "# different\n# name: twin")
     await world.look()
     assert world.running["twin"].skill.folder == str(first / "z")
     assert "nowhere" in world.library.problems[0]

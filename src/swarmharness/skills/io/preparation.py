@@ -117,9 +117,7 @@ class Preparer:
         """Whoever wrote the folder chose what is in it; its place was chosen by the operator."""
         grant = self._grants.get(found.path.name)
         if grant is not None and found.namesake is not None:
-            raise SkillBlocked(
-                f"has no grant: an earlier folder of its name, {found.namesake}, has"
-            )
+            raise SkillBlocked(f"has no grant: the grant of its name is for {found.namesake}")
         return grant or Grant()
 
     async def _lease(self, manifest: Manifest) -> EnvironmentLease | None:
