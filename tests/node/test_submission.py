@@ -17,6 +17,7 @@ from swarmharness.network.io.incoming_call import IncomingCall
 from swarmharness.network.rpc.messages import BulkTicket
 from swarmharness.node.content import INLINE_LIMIT
 from swarmharness.node.errors import ShuttingDown
+from swarmharness.node.submission import EXPIRY_S
 from swarmharness.skills.call import (
     Artifact,
     CallerClass,
@@ -38,6 +39,7 @@ from swarmharness.skills.errors import (
     UnknownSkill,
 )
 from swarmharness.skills.messages import DESCRIBE_METHOD, WATCH_METHOD, OffersMessage, SkillOffer
+from swarmharness.skills.sandbox.transcript import MAX_ARTIFACT_BYTES, MAX_ARTIFACTS
 from swarmharness.tasks.errors import (
     AttemptsExhausted,
     NobodyOffers,
@@ -562,6 +564,32 @@ async def output_not_json(call: IncomingCall) -> bytes:
     return encode(ResultMessage(Content(inline=b"1, 2"), UsageMessage()))
 
 
+def chunks_numbered(*numbers: int) -> Any:
+    async def run(call: IncomingCall) -> bytes:
+        await call.send(ACCEPTED)
+        for n in numbers:
+            await call.send(encode(ChunkMessage(n, Content(inline=b"1"), None)))
+        return encode(ResultMessage(None, UsageMessage()))
+
+    return run
+
+
+def artifacts(*named: tuple[str, int]) -> Any:
+    """Names and sizes; what is over the limit is promised only, and must not be fetched."""
+
+    async def run(call: IncomingCall) -> bytes:
+        await call.send(ACCEPTED)
+        for name, size in named:
+            content = Content(inline=bytes(size))
+            if size > INLINE_LIMIT:
+                content = Content(bulk=await call.connection.offer_bulk(bytes(size), ttl_ms=1000))
+            sha256 = hashlib.sha256(bytes(size)).digest()
+            await call.send(encode(ArtifactMessage(name, "text/plain", sha256, content)))
+        return RESULT
+
+    return run
+
+
 HOSTILE: list[Callable[..., Any]] = [
     result_at_once,
     accept_twice,
@@ -576,6 +604,12 @@ HOSTILE: list[Callable[..., Any]] = [
     text_not_utf8,
     value_not_json,
     output_not_json,
+    chunks_numbered(1),
+    chunks_numbered(0, 0),
+    chunks_numbered(0, 2),
+    artifacts(("f", 1), ("f", 1)),
+    artifacts(*((f"f{n}", 0) for n in range(MAX_ARTIFACTS + 1))),
+    artifacts(("f", MAX_ARTIFACT_BYTES), ("g", 1)),
 ]
 
 
@@ -655,6 +689,37 @@ async def test_a_node_that_failed_comes_last_for_a_while():
         assert len(bad.executor.calls) == 1
         await asyncio.sleep(31)
         assert a.peers.connected[bad.node_id].recent_failures == 0
+
+
+async def test_as_many_artifacts_as_an_honest_executor_may_send_arrive():
+    async with MemorySwarm() as swarm:
+        a = await swarm.node("a")
+        run = artifacts(*((f"f{n}", n) for n in range(MAX_ARTIFACTS)))
+        await a.meet(await liar(swarm, "b", run))
+        updates = await a.updates("job")
+        assert len([u for u in updates if isinstance(u, TaskArtifact)]) == MAX_ARTIFACTS
+
+
+async def test_a_node_that_swallows_tasks_is_not_asked_again_at_once():
+    async def swallows(call: IncomingCall) -> bytes:
+        await call.send(ACCEPTED)
+        await asyncio.Event().wait()
+        return RESULT
+
+    async with MemorySwarm() as swarm:
+        a = await swarm.node("a")
+        hole = await liar(swarm, "b", swallows)
+        await a.meet(hole)
+        with pytest.raises(TaskExpired):
+            await a.result("job", deadline_ms=1_000)
+        good = await swarm.node("c", skills={"job": echo})
+        await a.meet(good)
+        for _ in range(8):
+            assert (await a.result("job", deadline_ms=1_000)).node == good.node_id
+        assert a.peers.connected[hole.node_id].in_flight == 0
+        assert a.peers.connected[hole.node_id].recent_failures == 1
+        await asyncio.sleep(EXPIRY_S)
+        assert a.peers.connected[hole.node_id].recent_failures == 0
 
 
 async def test_a_handlers_error_reaches_the_submitter_as_it_was():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmharness.kernel.ids import NodeId
-from swarmharness.routing.choice import Candidate, choose
+from swarmharness.routing.choice import BELIEVED_PLACES, Candidate, choose
 
 A, B, C = (NodeId(bytes([n]) * 32) for n in range(1, 4))
 
@@ -22,6 +22,15 @@ def test_nobody_left() -> None:
 
 def test_more_places_mean_a_shorter_wait() -> None:
     chosen = choose([Candidate(A, 2, 2), Candidate(B, 2, 8)], set(), first)
+    assert chosen is not None
+    assert chosen.node == B
+
+
+def test_more_places_than_a_machine_has_are_not_believed() -> None:
+    boast = Candidate(A, 2, 10_000)
+    assert boast.expected_wait() == Candidate(A, 2, BELIEVED_PLACES).expected_wait()
+    assert boast.expected_wait() < Candidate(A, 2, BELIEVED_PLACES - 1).expected_wait()
+    chosen = choose([boast, Candidate(B, 0, 32)], set(), first)
     assert chosen is not None
     assert chosen.node == B
 

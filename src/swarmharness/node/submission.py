@@ -17,6 +17,7 @@ from swarmharness.kernel.codec import decode, encode
 from swarmharness.kernel.errors import MalformedMessage, SwarmError
 from swarmharness.kernel.ids import NodeId, node_id_short
 from swarmharness.network.errors import DeadlineExceeded
+from swarmharness.node.attempt_intake import AttemptIntake
 from swarmharness.node.content import pack, size_of, unpack
 from swarmharness.node.errors import ShuttingDown
 from swarmharness.node.gauge import Gauge
@@ -81,6 +82,7 @@ OPEN_TASKS_LIMIT = 10_000  # unfinished tasks of one submitter; each holds its i
 OUTPUT_LIMIT = 64 * 1024 * 1024  # what a submitter takes from an executor in one piece
 SETTLE_S = 2.0  # how long a task waits for peers that were named a moment ago
 RECENT_FAILURE_S = 30.0  # how long a failed node comes last
+EXPIRY_S = 300.0  # the same where a task's time ran out: that costs the task, not one attempt
 END_GRACE_MS = 250  # an executor reports its own time-out; this is how long we wait for its word
 
 
@@ -215,10 +217,12 @@ class Submissions:
             return core.handle(ResultReceived(), now_us)
         if isinstance(failure, DeadlineExceeded):
             if core.remaining_ms(now_us) == 0:
+                # It may have been too little time, or a node that swallows every task.
+                self._note_failure(node, EXPIRY_S)
                 return core.handle(DeadlinePassed(), now_us)
             failure = MalformedMessage("The executor stalled or gave up before the time was over.")
         if failure.elsewhere and not failure.later:
-            self._note_failure(node)
+            self._note_failure(node, RECENT_FAILURE_S)
         return core.handle(AttemptFailed(failure), now_us)
 
     async def _choose(
@@ -303,8 +307,9 @@ class Submissions:
             content = await pack(rpc, request.input)
             body = encode(OfferMessage(VERSION, task_id, offer.attempt, request.skill, content))
             async with rpc.stream(RUN_METHOD, body, timeout_ms=self._patience_ms(core)) as call:
+                intake = AttemptIntake()
                 async for item in call:
-                    yield await self._received(run, peer, decode_item(item))
+                    yield await self._received(run, peer, intake, decode_item(item))
                 answer = decode(ResultMessage, await call.result())
             output = None
             if answer.output is not None:
@@ -333,27 +338,31 @@ class Submissions:
             raise MalformedMessage("The executor sent something that is not one JSON value.")
         return data
 
-    async def _received(self, run: _Run, peer: Peer, item: ItemMessage) -> TaskUpdate:
+    async def _received(
+        self, run: _Run, peer: Peer, intake: AttemptIntake, item: ItemMessage
+    ) -> TaskUpdate:
         match item:
             case AcceptedMessage():
                 return TaskAccepted(peer.node_id)
             case ChunkMessage(n, content, text):
+                intake.chunk(n)
                 value = await self._unpack_json(run, peer, content)
                 return TaskChunk(n, value, value.decode() if text is None else text)
             case ProgressMessage(thousandths, note):
                 return TaskProgress(thousandths, note)
             case ArtifactMessage(name, media_type, sha256, content):
+                intake.artifact(name, size_of(content))
                 data = await self._unpack(run, peer, content)
                 if hashlib.sha256(data).digest() != sha256:
                     raise MalformedMessage(f"The artifact {name} does not match its hash.")
                 return TaskArtifact(name, media_type, sha256, data)
 
-    def _note_failure(self, node: NodeId) -> None:
+    def _note_failure(self, node: NodeId, lasting_s: float) -> None:
         peer = self._peers.connected.get(node)
         if peer is None:
             return
         peer.recent_failures += 1
-        asyncio.get_running_loop().call_later(RECENT_FAILURE_S, self._forgive, peer)
+        asyncio.get_running_loop().call_later(lasting_s, self._forgive, peer)
 
     @staticmethod
     def _forgive(peer: Peer) -> None:

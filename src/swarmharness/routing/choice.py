@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from swarmharness.kernel.ids import NodeId
 
+BELIEVED_PLACES = 64  # a large machine; a node that claims more would draw every task to itself
+
 
 class Candidate(NamedTuple):
     """A node that offers the skill, as this submitter knows it now."""
@@ -23,7 +25,8 @@ class Candidate(NamedTuple):
 
     def expected_wait(self) -> tuple[int, float]:
         """Smaller is better; a node that failed lately comes after every one that did not."""
-        return self.recent_failures, (self.in_flight + 1) / max(1, self.places)
+        places = max(1, min(self.places, BELIEVED_PLACES))
+        return self.recent_failures, (self.in_flight + 1) / places
 
 
 def choose(
