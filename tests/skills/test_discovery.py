@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -152,13 +153,75 @@ def test_a_listing_hashes_files_and_does_not_follow_links(skills):
     assert (entries["secret"].mode, entries["secret"].size) == (Mode.LINK, len("/etc/passwd"))
 
 
-def test_a_link_that_takes_a_files_place_while_it_is_read_is_refused(skills):
+def after_stat_of(name: str, swap: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs `swap` once, between the moment when the walk sees `name` and the one when it opens."""
+    original = os.stat
+
+    def stat_then_swap(path, **options):
+        status = original(path, **options)
+        if path == name:
+            monkeypatch.setattr(os, "stat", original)
+            swap()
+        return status
+
+    monkeypatch.setattr(os, "stat", stat_then_swap)
+
+
+def test_a_link_that_takes_a_files_place_while_it_is_read_is_refused(skills, monkeypatch):
     path = skills / "greet" / "handler.py"
-    status = path.lstat()
-    path.unlink()
-    path.symlink_to("/etc/passwd")
-    with pytest.raises(OSError, match="symbolic links"):
-        listing.entry_of("handler.py", path, status)
+
+    def swap() -> None:
+        path.unlink()
+        path.symlink_to("/etc/passwd")
+
+    after_stat_of("handler.py", swap, monkeypatch)
+    with pytest.raises(OSError, match=r"symbolic links.*greet/handler.py"):
+        read_listing(skills / "greet")
+
+
+def test_a_link_that_takes_a_directorys_place_while_it_is_read_is_refused(skills, monkeypatch):
+    path = skills / "greet" / "deep"
+    path.mkdir()
+
+    def swap() -> None:
+        path.rmdir()
+        path.symlink_to("/etc")
+
+    after_stat_of("deep", swap, monkeypatch)
+    with pytest.raises(NotADirectoryError, match="greet/deep"):
+        read_listing(skills / "greet")
+
+
+def test_a_pipe_that_takes_a_files_place_while_it_is_read_is_refused(skills, monkeypatch):
+    path = skills / "greet" / "handler.py"
+
+    def swap() -> None:
+        path.unlink()
+        os.mkfifo(path)
+
+    after_stat_of("handler.py", swap, monkeypatch)
+    with pytest.raises(OSError, match=r"not a regular file.*greet/handler.py"):
+        read_listing(skills / "greet")
+
+
+def test_a_root_that_is_a_link_by_now_is_refused(skills):
+    (skills / "linked").symlink_to(skills / "greet")
+    with pytest.raises(BadSkillFile, match="linked is neither"):
+        read_listing(skills / "linked")
+
+
+def test_directories_inside_each_other_are_bounded(skills, monkeypatch):
+    monkeypatch.setattr(listing, "MAX_DEPTH", 3)
+    (skills / "greet" / "a" / "b").mkdir(parents=True)
+    assert only(skills).problem == ""
+    (skills / "greet" / "a" / "b" / "c").mkdir()
+    assert "more than 3 directories inside each other in a/b/c" in only(skills).problem
+
+
+def test_empty_directories_count(skills, monkeypatch):
+    monkeypatch.setattr(listing, "MAX_FILES", 3)
+    (skills / "greet" / "a" / "b").mkdir(parents=True)
+    assert "more than 3 files and directories" in only(skills).problem
 
 
 def test_names_that_are_not_unicode(skills):

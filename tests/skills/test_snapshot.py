@@ -86,15 +86,46 @@ def test_a_damaged_snapshot_is_made_again(store, folder):
 def test_the_hash_is_of_the_copy_not_of_a_folder_that_changes_meanwhile(store, folder, monkeypatch):
     original = snapshots._copy_file
 
-    def copy_then_save(source, target, *, executable):
-        size = original(source, target, executable=executable)
-        (folder / "handler.py").write_text("saved meanwhile")
+    def copy_then_save(item, target):
+        size = original(item, target)
+        (folder / item.relative).write_text("saved meanwhile")
         return size
 
     monkeypatch.setattr(snapshots, "_copy_file", copy_then_save)
     taken = store.take(folder)
     assert content_digest(read_listing(taken.path)) == taken.digest
     assert content_digest(read_listing(folder)) != taken.digest
+
+
+def test_a_directory_swapped_for_a_link_while_it_is_copied_leads_nowhere(
+    store, folder, tmp_path, monkeypatch
+):
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "run.sh").write_text("SECRET")
+    (secrets / "zz").write_text("SECRET")
+    (folder / "deep" / "a").write_text("a")
+    original = snapshots._copy_file
+
+    def copy_then_swap(item, target):
+        size = original(item, target)
+        if item.relative == "deep/a":
+            (folder / "deep").rename(tmp_path / "aside")
+            (folder / "deep").symlink_to(secrets)
+        return size
+
+    monkeypatch.setattr(snapshots, "_copy_file", copy_then_swap)
+    taken = store.take(folder)
+    assert {path.name: path.read_text() for path in (taken.path / "deep").iterdir()} == {
+        "a": "a",
+        "run.sh": "x",
+    }
+
+
+def test_support_that_became_a_link_is_refused(store, folder):
+    (folder.parent / "tools.py").symlink_to("/etc/passwd")
+    with pytest.raises(BadSkillFile, match=r"tools\.py is neither"):
+        store.take_support([folder.parent / "tools.py"])
 
 
 def test_what_a_crash_left_is_removed_at_the_next_start(store, folder, tmp_path, monkeypatch):
@@ -138,9 +169,9 @@ def test_a_file_that_grows_while_it_is_copied_is_refused(store, folder, monkeypa
     monkeypatch.setattr(snapshots, "PIECE", 10)
     original = snapshots._copy_file
 
-    def grow(source, target, *, executable):
-        source.write_bytes(b"x" * 1000)
-        size = original(source, target, executable=executable)
+    def grow(item, target):
+        (folder / item.relative).write_bytes(b"x" * 1000)
+        size = original(item, target)
         assert size <= 110
         return size
 

@@ -8,7 +8,6 @@ inside a sandbox. Nothing here imports a handler.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, final
@@ -27,6 +26,7 @@ from swarmharness.skills.io.installed_environment import (
     EnvironmentSource,
     InstalledEnvironment,
 )
+from swarmharness.skills.io.listing import open_regular
 from swarmharness.skills.io.snapshot import Snapshot, SnapshotStore
 from swarmharness.skills.manifest import MANIFEST_LIMIT, Manifest, parse_manifest
 from swarmharness.skills.metadata import DEFAULT_TIMEOUT_MS, checked_name, merge_metadata
@@ -249,8 +249,7 @@ def _read_manifest(folder: Path) -> Manifest:
     if not path.is_symlink() and not path.exists():
         return parse_manifest(None)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open_regular(path) as file:
+            return parse_manifest(file.read(MANIFEST_LIMIT + 1))
     except OSError as error:
         raise BadSkillFile(f"skill.toml cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        return parse_manifest(file.read(MANIFEST_LIMIT + 1))

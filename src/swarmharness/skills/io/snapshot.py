@@ -16,16 +16,15 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import final
 
 import msgspec
 
-from swarmharness.skills.digest import Digest, FileEntry, content_digest
+from swarmharness.skills.digest import Digest, Mode, content_digest
 from swarmharness.skills.errors import BadSkillFile
-from swarmharness.skills.io.listing import PIECE, entry_of, read_listing, walk
+from swarmharness.skills.io.listing import PIECE, Item, joined, read_listing, walk
 
 SNAPSHOT_LIMIT = 256 * 1024 * 1024  # bytes; larger folders hold models, which are mounted live
 SPARE_SNAPSHOTS = 16  # unused ones that are kept: going back to an earlier version is then free
@@ -77,15 +76,15 @@ class SnapshotStore:
             _remove(path)
 
     def _take(self, root: Path, parts: list[tuple[Path, str]]) -> Snapshot:
-        size = sum(status.st_size for path, _ in parts for _, _, status in _walk_part(path))
-        if size > SNAPSHOT_LIMIT:
-            listing = [entry for path, prefix in parts for entry in _listing_of(path, prefix)]
+        if _size_of(parts) > SNAPSHOT_LIMIT:
+            listing = [entry for path, prefix in parts for entry in read_listing(path, prefix)]
             return Snapshot(content_digest(listing), root, is_pinned=False)
         temporary = self._directory / f"{_TEMPORARY}{secrets.token_hex(8)}"
         temporary.mkdir(mode=0o755)
         try:
+            copy = _Copy(temporary)
             for path, prefix in parts:
-                _copy_part(path, prefix, temporary)
+                copy.add(path, prefix)
             digest = content_digest(read_listing(temporary))
             place = self._directory / digest.hex()
             if place.exists() and content_digest(read_listing(place)) == digest:
@@ -100,43 +99,44 @@ class SnapshotStore:
         return Snapshot(digest, place, is_pinned=True)
 
 
-def _walk_part(path: Path) -> Iterable[tuple[str, Path, os.stat_result]]:
-    return walk(path) if path.is_dir() else [("", path, path.lstat())]
+def _size_of(parts: list[tuple[Path, str]]) -> int:
+    sizes: list[int] = []
+    for path, _ in parts:
+        walk(path, lambda item: sizes.append(item.status.st_size))
+    return sum(sizes)
 
 
-def _joined(prefix: str, relative: str) -> str:
-    return "/".join(part for part in (prefix, relative) if part)
+@final
+class _Copy:
+    """Into a directory of our own, which nobody else changes."""
+
+    def __init__(self, into: Path) -> None:
+        self._into = into
+        self._size = 0
+
+    def add(self, path: Path, prefix: str) -> None:
+        def visit(item: Item) -> None:
+            target = self._into / joined(prefix, item.relative)
+            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if item.is_link:
+                target.symlink_to(item.link_text())
+                return
+            self._size += _copy_file(item, target)
+            if self._size > SNAPSHOT_LIMIT:
+                raise BadSkillFile(
+                    f"{path.name} grew beyond {SNAPSHOT_LIMIT} bytes while it was read"
+                )
+
+        walk(path, visit)
 
 
-def _listing_of(path: Path, prefix: str) -> list[FileEntry]:
-    return [
-        entry_of(_joined(prefix, relative), source, status)
-        for relative, source, status in _walk_part(path)
-    ]
-
-
-def _copy_part(path: Path, prefix: str, into: Path) -> None:
-    copied = 0
-    for relative, source, status in _walk_part(path):
-        target = into / _joined(prefix, relative)
-        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if stat.S_ISLNK(status.st_mode):
-            target.symlink_to(source.readlink())
-            continue
-        copied += _copy_file(source, target, executable=bool(status.st_mode & stat.S_IXUSR))
-        if copied > SNAPSHOT_LIMIT:
-            raise BadSkillFile(f"{path.name} grew beyond {SNAPSHOT_LIMIT} bytes while it was read")
-
-
-def _copy_file(source: Path, target: Path, *, executable: bool) -> int:
-    """Opened without following links: between the walk and now, one may have taken its place."""
+def _copy_file(item: Item, target: Path) -> int:
     size = 0
-    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as reader, target.open("xb") as writer:
+    with item.open() as reader, target.open("xb") as writer:
         while size <= SNAPSHOT_LIMIT and (piece := reader.read(PIECE)):
             writer.write(piece)
             size += len(piece)
-    target.chmod(0o555 if executable else 0o444)
+    target.chmod(0o555 if item.mode is Mode.EXECUTABLE else 0o444)
     return size
 
 
