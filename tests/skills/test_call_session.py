@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,4 +83,50 @@ async def test_the_socket_is_the_window() -> None:
         chunk = await anext(events)
         assert isinstance(chunk, Chunk)
         await events.aclose()
+        call.done()
+
+
+class NeverPausing:
+    """The host's end of a call whose guest has always written more already."""
+
+    def __init__(self, real: socket.socket) -> None:
+        self._real = real
+        self._n = -1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def recv(self, size: int) -> bytes:
+        data = encode({"t": "chunk", "n": self._n, "cut": 0, "d": b""})
+        if self._n < 0:
+            data = self._real.recv(size)
+        self._n += 1
+        return data
+
+
+async def test_a_guest_that_never_pauses_neither_keeps_the_loop_nor_outruns_its_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with engine(SKILL) as (executor, launcher):
+        events = executor.run(call_of("quiet", deadline_ms=200))
+        first = asyncio.ensure_future(anext(events))
+        guest = await launcher.next_ready()
+        pair = socket.socketpair
+
+        def tampered() -> tuple[Any, socket.socket]:
+            ours, theirs = pair()
+            return NeverPausing(ours), theirs
+
+        monkeypatch.setattr(socket, "socketpair", tampered)
+        call = await guest.take_call()
+        monkeypatch.setattr(socket, "socketpair", pair)
+        call.say(t="started", id=call.name)
+        await first
+        chunks: list[object] = []
+
+        async def read() -> None:
+            chunks.extend([event async for event in events])
+
+        with pytest.raises(SkillTimeout):
+            await read()
         call.done()

@@ -15,7 +15,10 @@ from swarmharness.skills.errors import (
     RunCancelled,
     SandboxProtocolBroken,
 )
+from swarmharness.skills.guest import call as guest_call
+from swarmharness.skills.guest import frames as guest_frames
 from swarmharness.skills.sandbox.guest_frames import (
+    PIECE,
     ArtifactFrame,
     CallFrame,
     ChunkFrame,
@@ -68,7 +71,7 @@ def test_a_stream_of_text_and_of_values() -> None:
         pytest.param([StartedFrame("c2")], id="another call's id"),
         pytest.param([StartedFrame("c1"), StartedFrame("c1")], id="started twice"),
         pytest.param([ResultFrame(b"1")], id="result before the start"),
-        pytest.param([PieceFrame(b"1")], id="piece before the start"),
+        pytest.param([PieceFrame(bytes(PIECE))], id="piece before the start"),
         pytest.param([StartedFrame("c1"), ChunkFrame(1, 0, b"")], id="first chunk missing"),
         pytest.param(
             [StartedFrame("c1"), ChunkFrame(0, 0, b""), ChunkFrame(0, 0, b"")], id="chunk again"
@@ -86,7 +89,9 @@ def test_a_stream_of_text_and_of_values() -> None:
             [StartedFrame("c1"), ErrorFrame("memory", ""), ErrorFrame("memory", "")],
             id="two errors",
         ),
-        pytest.param([StartedFrame("c1"), PieceFrame(b"1"), EndFrame(0)], id="piece of nothing"),
+        pytest.param(
+            [StartedFrame("c1"), PieceFrame(bytes(PIECE)), EndFrame(0)], id="piece of nothing"
+        ),
         pytest.param(
             [StartedFrame("c1"), ArtifactFrame("a", b""), ArtifactFrame("a", b"")],
             id="artifact twice",
@@ -115,21 +120,29 @@ def test_chunks_count_together() -> None:
 
 
 def test_pieces_are_joined_and_bounded() -> None:
+    transcript = Transcript("c1", 3 * PIECE)
+    transcript.accept(StartedFrame("c1"))
+    transcript.accept(PieceFrame(b'"' + b"a" * (PIECE - 1)))
+    transcript.accept(PieceFrame(b"b" * PIECE))
+    whole = b'"' + b"a" * (PIECE - 1) + b"b" * PIECE + b'"'
+    assert transcript.accept(ResultFrame(b'"')) == Answer(whole)  # type: ignore[arg-type]
     transcript = started()
-    transcript.accept(PieceFrame(b'"a'))
-    transcript.accept(PieceFrame(b"b"))
-    assert transcript.accept(ResultFrame(b'"')) == Answer(b'"ab"')  # type: ignore[arg-type]
-    transcript = started()
-    block = bytes(MAX_ARTIFACT_BYTES // 4)
-    for _ in range(4):
+    block = bytes(PIECE)
+    for _ in range(MAX_ARTIFACT_BYTES // PIECE):
         transcript.accept(PieceFrame(block))
     with pytest.raises(OutputTooLarge):
-        transcript.accept(PieceFrame(b"x"))
+        transcript.accept(PieceFrame(block))
 
 
-def test_an_empty_piece_is_refused() -> None:
+@pytest.mark.parametrize("size", [0, 1, 2, PIECE - 1, PIECE + 1])
+def test_a_piece_of_any_other_size_is_refused(size: int) -> None:
     with pytest.raises(SandboxProtocolBroken):
-        started().accept(PieceFrame(b""))
+        started().accept(PieceFrame(bytes(size)))
+
+
+def test_host_and_guest_agree_on_what_a_call_may_send() -> None:
+    assert PIECE == guest_frames.PIECE
+    assert MAX_PROGRESS == guest_call.MAX_PROGRESS
 
 
 def test_an_artifact_is_named_typed_and_hashed_here() -> None:
@@ -156,11 +169,12 @@ def test_artifacts_are_counted_and_weighed() -> None:
         transcript.accept(ArtifactFrame("more", b"x"))
 
 
-def test_progress_beyond_its_limit_is_left_out() -> None:
+def test_progress_beyond_its_limit_is_a_breach() -> None:
     transcript = started()
     frame = ProgressFrame(10, "on")
     assert all(transcript.accept(frame) == Progress(10, "on") for _ in range(MAX_PROGRESS))
-    assert transcript.accept(frame) is None
+    with pytest.raises(SandboxProtocolBroken):
+        transcript.accept(frame)
 
 
 @pytest.mark.parametrize(

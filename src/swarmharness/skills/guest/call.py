@@ -28,6 +28,7 @@ from .failure import HandlerEnded, failure, failure_of, invalid_input
 from .loader import LoadedSkill
 
 _CHUNKS_PER_TURN: Final = 64  # a generator that never waits still lets `cancel` be heard
+MAX_PROGRESS: Final = 4096  # reports of one call; the host kills a sandbox that sends more
 
 
 class _Streamed(int):
@@ -41,6 +42,7 @@ class Call:
         self._skill = skill
         self._channel = channel
         self._directory = directory
+        self._reports = 0
         self.thread_end: asyncio.Future[Any] | None = None
         """Where a plain handler runs in a thread, which nobody can stop: when it is over."""
 
@@ -145,7 +147,9 @@ class Call:
         module._current.set(context)  # noqa: SLF001  one mechanism, on the skill's side and on ours
 
     def _report(self, thousandths: int, note: str) -> None:
-        if not self._channel.is_blocked:  # progress is a courtesy: it never waits, never piles up
+        # Progress is a courtesy: it never waits, never piles up, and nobody reads thousands.
+        if not self._channel.is_blocked and self._reports < MAX_PROGRESS:
+            self._reports += 1
             text = note.encode("utf-8", "replace").decode()
             with suppress(HostGone):
                 self._channel.post({"t": "progress", "p": thousandths, "note": text})

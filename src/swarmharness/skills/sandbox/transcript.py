@@ -27,6 +27,7 @@ from swarmharness.skills.errors import (
     SandboxProtocolBroken,
 )
 from swarmharness.skills.sandbox.guest_frames import (
+    PIECE,
     ArtifactFrame,
     CallFrame,
     ChunkFrame,
@@ -40,7 +41,7 @@ from swarmharness.skills.sandbox.guest_frames import (
 
 MAX_ARTIFACTS: Final = 64  # a handful of images or tables, not a directory tree
 MAX_ARTIFACT_BYTES: Final = 64 * 1024 * 1024  # together; as much as the scratch directory holds
-MAX_PROGRESS: Final = 4096  # ten a second for the longest call; more is a flood
+MAX_PROGRESS: Final = 4096  # ten a second for the longest call; the guest leaves out more
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _media_types: Final = mimetypes.MimeTypes(filenames=())  # built in, the same on every machine
 
@@ -66,8 +67,7 @@ class Transcript:
         self._artifact_left = MAX_ARTIFACT_BYTES
         self._artifacts: set[str] = set()
         self._progress = 0
-        self._pieces: list[bytes] = []
-        self._pieces_bytes = 0
+        self._pieces = bytearray()
         self.has_started = False
         self.has_ended = False
         self.chunks = 0
@@ -133,9 +133,11 @@ class Transcript:
         self.chunks += 1
         return Chunk(frame.n, JsonBytes(value), text)
 
-    def _report(self, frame: ProgressFrame) -> Progress | None:
+    def _report(self, frame: ProgressFrame) -> Progress:
         self._progress += 1
-        return Progress(frame.p, frame.note) if self._progress <= MAX_PROGRESS else None
+        if self._progress > MAX_PROGRESS:
+            raise SandboxProtocolBroken(f"The sandbox reported progress {self._progress} times.")
+        return Progress(frame.p, frame.note)
 
     def _artifact(self, frame: ArtifactFrame) -> Artifact:
         content = self._whole(frame.d)
@@ -173,20 +175,22 @@ class Transcript:
         return Answer(None)
 
     def _keep(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self._pieces_bytes += len(piece)
+        # Their size is fixed, so that what is kept is bounded by its bytes alone.
+        if len(piece) != PIECE:
+            raise SandboxProtocolBroken(f"The sandbox sent a piece of {len(piece)} bytes.")
         # What they belong to is not known yet: an artifact may be as large as artifacts may be.
-        if not piece:
-            raise SandboxProtocolBroken("The sandbox sent an empty piece.")
-        if self._pieces_bytes > max(self._output_left, self._artifact_left):
-            raise OutputTooLarge(f"The handler gave {self._pieces_bytes} bytes or more at once.")
+        if len(self._pieces) + len(piece) > max(self._output_left, self._artifact_left):
+            raise OutputTooLarge(
+                f"The handler gave {len(self._pieces) + len(piece)} bytes or more at once."
+            )
+        self._pieces += piece
 
     def _whole(self, tail: bytes) -> bytes:
         if not self._pieces:
             return tail
-        content = b"".join([*self._pieces, tail])
-        self._pieces.clear()
-        self._pieces_bytes = 0
+        self._pieces += tail
+        content = bytes(self._pieces)
+        self._pieces = bytearray()
         return content
 
     def _spend_output(self, size: int) -> None:
