@@ -14,14 +14,17 @@ import os
 from dataclasses import dataclass
 from functools import partial
 
-from swarmharness.skills.sandbox.seccomp import (
-    ARCHITECTURES,
-    DENIED,
-    DENIED_WITHOUT_NAMESPACES,
-)
+from skills.denied_calls import DENIED, DENIED_WITHOUT_NAMESPACES, numbers_here
+from swarmharness.skills.sandbox.seccomp import ARCHITECTURES
 
 NUMBERS = ARCHITECTURES[os.uname().machine].numbers
-DENIED_HERE = [name for name in DENIED if name in NUMBERS]
+ARGUMENTS = {
+    # Where the kernel would refuse zeros with the filter's own EPERM, and something else tells.
+    "fanotify_init": "0x200, 0",  # FAN_REPORT_FID: what everybody may ask for
+    "move_pages": "0, 0, 0, 0, 0, 8",  # no such flag: EINVAL
+    "settimeofday": "1, 0",  # no such address: EFAULT
+    "userfaultfd": "1",  # UFFD_USER_MODE_ONLY: what everybody may ask for
+}
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,17 @@ PROCESSES = [
         "EPERM | PermissionError",
     ),
     row("priority of the parent", "os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)", "EPERM"),
+    row("priority of a whole user", "os.setpriority(os.PRIO_USER, 0, 19)", "EPERM"),
+    row(
+        "disk priority of a whole group",
+        f"syscall({NUMBERS['ioprio_set']}, 2, 0, 3 << 13)",
+        "EPERM",
+    ),
+    row(
+        "disk priority of the parent",
+        f"syscall({NUMBERS['ioprio_set']}, 1, os.getppid(), 3 << 13)",
+        "EPERM",
+    ),
     row(
         "scheduler of the parent",
         "os.sched_setscheduler(os.getppid(), os.SCHED_BATCH, os.sched_param(0))",
@@ -242,8 +256,15 @@ _MACHINE_CODE = (
     "    ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()\n"
     "result = in_child(action)"
 )
+
+
+def _denied(name: str, number: int, tier1: str) -> Attack:
+    arguments = ARGUMENTS.get(name, "0, 0, 0, 0")
+    return row(f"system call {name}", f"syscall({number}, {arguments})", tier1, "EPERM")
+
+
 KERNEL = [
-    *(row(f"system call {n}", f"syscall({NUMBERS[n]}, 0, 0, 0, 0)", "EPERM") for n in DENIED_HERE),
+    *(_denied(name, number, "EPERM") for name, number in numbers_here(DENIED).items()),
     row("user namespace", f"syscall({NUMBERS['clone']}, 1 << 28, 0, 0) or os._exit(0)", "EPERM"),
     row("clone3", "syscall(435, 0, 0)", "ENOSYS"),
     row("memfd_create", "os.memfd_create('x')", "ENOSYS"),
@@ -344,9 +365,7 @@ FLOODS = [
 
 TABLE = [*READ, *WRITE, *NETWORK, *PROCESSES, *KERNEL, *FLOODS]
 TIER2_ONLY = [
-    row(f"system call {n}", f"syscall({NUMBERS[n]}, 0, 0, 0, 0)", "-", "EPERM")
-    for n in DENIED_WITHOUT_NAMESPACES
-    if n in NUMBERS
+    _denied(name, number, "-") for name, number in numbers_here(DENIED_WITHOUT_NAMESPACES).items()
 ]
 assert len({attack.name for attack in [*TABLE, *TIER2_ONLY]}) == len(TABLE) + len(TIER2_ONLY)
 

@@ -68,10 +68,12 @@ DENIED = (
     # memory that outlives its process and escapes the meters
     *("shmget", "msgget", "semget", "mq_open", "move_pages", "migrate_pages"),
 )
-NOT_TO_OTHERS = {
-    # limits and priorities of another process, by the argument that names it; 0 means oneself
-    **dict.fromkeys(("prlimit64", "sched_setscheduler", "sched_setparam", "sched_setattr"), 0),
-    **dict.fromkeys(("setpriority", "ioprio_set"), 1),
+ONLY_ON_ONESELF = {
+    # Limits and priorities, by the first arguments that name the caller alone. Where those say
+    # what is meant (a process, a group, a user), 0 may stand for everything that the owner runs.
+    **dict.fromkeys(("prlimit64", "sched_setscheduler", "sched_setparam", "sched_setattr"), (0,)),
+    "setpriority": (0, 0),
+    "ioprio_set": (1, 0),
 }
 DENIED_WITHOUT_NAMESPACES = (
     *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchown", "fchownat"),
@@ -181,9 +183,9 @@ def program(machine: str | None = None, *, namespaces: bool = True) -> list[Inst
         steps += _when(numbers["socketpair"], _check_socket(_FAMILIES, _SOCKET_TYPES))
     else:
         steps += _when(numbers["socketpair"], _check_socket(_FAMILIES[:1], _PAIR_TYPES))
-        steps += _when(numbers["sched_setaffinity"], _refuse_unless_zero(0))
-    for name, argument in NOT_TO_OTHERS.items():
-        steps += _when(numbers[name], _refuse_unless_zero(argument))
+        steps += _when(numbers["sched_setaffinity"], _refuse_unless((0,)))
+    for name, arguments in ONLY_ON_ONESELF.items():
+        steps += _when(numbers[name], _refuse_unless(arguments))
     steps += _when(numbers["ioctl"], _refuse_values(1, 0xFFFFFFFF, _TERMINAL_INJECTION))
     devices = (_CHARACTER_DEVICE, _BLOCK_DEVICE)
     if "mknod" in numbers:
@@ -234,8 +236,11 @@ def _refuse_values(argument: int, mask: int, values: tuple[int, ...]) -> list[In
     return [*steps, _ALLOW]
 
 
-def _refuse_unless_zero(argument: int) -> list[Instruction]:
-    return [_argument(argument), Instruction(JUMP_EQUAL, 1, 0, 0), _refuse(errno.EPERM), _ALLOW]
+def _refuse_unless(arguments: tuple[int, ...]) -> list[Instruction]:
+    steps = []
+    for place, value in enumerate(arguments):
+        steps += [_argument(place), Instruction(JUMP_EQUAL, 1, 0, value), _refuse(errno.EPERM)]
+    return [*steps, _ALLOW]
 
 
 def _check_socket(families: tuple[int, ...], types: tuple[int, ...]) -> list[Instruction]:
