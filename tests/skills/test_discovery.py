@@ -118,6 +118,41 @@ def test_a_huge_neighbour_is_left_out_and_the_skill_stays(skills, monkeypatch):
     assert "venv" in found.warnings[0]
 
 
+def test_a_neighbour_whose_name_is_not_utf8_is_left_out(skills):
+    with open(os.fsencode(skills) + b"/\xff\xfe.py", "w"):  # noqa: PTH123  pathlib knows no bytes
+        pass
+    found = only(skills)
+    assert found.support == ()
+    assert found.warnings == (
+        "\\udcff\\udcfe.py, beside the skills, is left out: its name is not UTF-8",
+    )
+
+
+def test_a_folder_whose_name_is_not_utf8_is_a_sentence(skills):
+    os.rename(skills / "greet", os.fsencode(skills) + b"/\xff")  # noqa: PTH104  pathlib knows no bytes
+    found, [problem] = scan([skills])
+    assert found == []
+    assert problem.endswith("skills/\\udcff is left out: its name is not UTF-8.")
+
+
+def test_a_skills_directory_whose_name_is_not_utf8_is_a_sentence(skills):
+    found, [problem] = scan([Path(os.fsdecode(os.fsencode(skills) + b"\xff"))])
+    assert found == []
+    assert problem.endswith("skills\\udcff: its name is not UTF-8.")
+
+
+def test_neighbours_are_bounded(skills, monkeypatch):
+    monkeypatch.setattr(discovery, "MAX_SUPPORT", 2)
+    for name in "abcd":
+        (skills / f"{name}.py").write_text("")
+    found = only(skills)
+    assert [path.name for path in found.support] == ["a.py", "b.py"]
+    assert found.warnings == (
+        "c.py, beside the skills, is left out: it comes after the first 2",
+        "d.py, beside the skills, is left out: it comes after the first 2",
+    )
+
+
 def test_a_folder_that_cannot_be_opened_says_so(skills, monkeypatch):
     def refuse(root):
         raise PermissionError(13, "Permission denied", str(root / "deep"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from swarmharness.skills.call import CallerClass
 from swarmharness.skills.catalogue import SkillState
 from swarmharness.skills.description import FRAME_LIMIT
 from swarmharness.skills.errors import (
@@ -25,6 +26,7 @@ from swarmharness.skills.io.library import PARALLEL_PREPARATIONS, RETIRE_GRACE_U
 from swarmharness.skills.io.preparation import Prepared, Preparer
 from swarmharness.skills.io.snapshot import SnapshotStore
 from swarmharness.skills.reload import FIRST_RETRY_US, LOOK_INTERVAL_US, QUIET_US
+from swarmharness.skills.sandbox.boot_plan import BootMode, confinement_of
 from swarmharness.skills.sandbox.runnable import Isolation, RunnableSkill
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -224,6 +226,28 @@ async def test_one_bad_skill_never_stops_the_others(world):
         world.library.find("a_bad")
     with pytest.raises(UnknownSkill):
         world.library.find("nobody")
+
+
+async def test_a_folders_own_words_are_harmless_for_a_terminal(world, caplog):
+    world.write("e\x1b[31mvil\nname", skill_toml='[swarm]\nconcurrency = "\x1b[2J"\n')
+    await world.look()
+    [entry] = world.library.entries()
+    assert (entry.name, entry.state.value) == ("e\\x1b[31mvil\\x0aname", "broken")
+    assert "\x1b" not in entry.reason + caplog.text
+
+
+async def test_a_crowd_beside_a_skill_fits_its_sandbox(world):
+    world.write("greet")
+    for number in range(100):
+        (world.skills / f"module{number}.py").write_text("")
+    await world.look()
+    [runnable] = world.describer.asked
+    confinement_of(runnable, BootMode.DESCRIBE, CallerClass.OWNER)
+    assert (
+        world.library.find("greet")
+        .warnings[-1]
+        .endswith("is left out: it comes after the first 64")
+    )
 
 
 async def test_a_link_inside_the_folder_is_followed(world):

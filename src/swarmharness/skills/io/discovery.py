@@ -9,6 +9,7 @@ from typing import final
 
 import msgspec
 
+from swarmharness.kernel.printable import printable_line
 from swarmharness.skills.errors import BadSkillFile
 from swarmharness.skills.folder import (
     HANDLER,
@@ -24,6 +25,7 @@ from swarmharness.skills.folder import (
 from swarmharness.skills.io.listing import signature
 
 MAX_PLACES = 1_000  # names in one skills directory; people browse these
+MAX_SUPPORT = 64  # modules and directories beside the skills; each is a mount of every sandbox
 
 
 @final
@@ -50,13 +52,16 @@ def scan(directories: Iterable[Path]) -> tuple[list[FoundFolder], list[str]]:
     problems: list[str] = []
     named: dict[str, Path] = {}
     for directory in directories:
+        if not _is_unicode(str(directory)):
+            problems.append(f"Skills directory {_shown(directory)}: its name is not UTF-8.")
+            continue
         try:
             places = _places(directory)
         except OSError as error:
-            problems.append(f"Skills directory {directory}: {error.strerror}.")
+            problems.append(f"Skills directory {_shown(directory)}: {error.strerror}.")
             continue
         if len(places) > MAX_PLACES:
-            problems.append(f"Skills directory {directory} has over {MAX_PLACES} entries.")
+            problems.append(f"Skills directory {_shown(directory)} has over {MAX_PLACES} entries.")
             continue
         beside = _beside(directory, support(places))
         for place in candidates(places):
@@ -64,6 +69,9 @@ def scan(directories: Iterable[Path]) -> tuple[list[FoundFolder], list[str]]:
             if kind is FolderKind.OTHER:
                 continue
             path = directory / place.name
+            if not _is_unicode(place.name):
+                problems.append(f"Folder {_shown(path)} is left out: its name is not UTF-8.")
+                continue
             first = named.setdefault(place.name, path) if kind is FolderKind.SKILL else path
             found.append(_found(path, kind, beside, None if first == path else first))
     return found, problems
@@ -77,15 +85,20 @@ class _Beside(msgspec.Struct, frozen=True):
 
 
 def _beside(directory: Path, names: list[str]) -> _Beside:
-    """A huge or unreadable neighbour is left out: it must not take all skills down with it."""
+    """A neighbour that cannot be shown is left out: it must not take all skills down with it."""
     paths: list[Path] = []
     lines: list[str] = []
     warnings: list[str] = []
     for name in names:
         line, problem = _signature_of(directory / name)
         lines.append(line)
+        if not _is_unicode(name):
+            problem = "its name is not UTF-8"
+        elif not problem and len(paths) == MAX_SUPPORT:
+            problem = f"it comes after the first {MAX_SUPPORT}"
         if problem:
-            warnings.append(f"{name}, beside the skills, is left out: {problem}")
+            shown = printable_line(f"{name}, beside the skills, is left out: {problem}")
+            warnings.append(shown)
         else:
             paths.append(directory / name)
     return _Beside(tuple(paths), "\n".join(lines), tuple(warnings))
@@ -102,6 +115,19 @@ def _found(path: Path, kind: FolderKind, beside: _Beside, namesake: Path | None)
         warnings=beside.warnings,
         namesake=namesake,
     )
+
+
+def _is_unicode(name: str) -> bool:
+    """Other names fit neither into the orders of a sandbox nor into an answer."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(path: Path) -> str:
+    return printable_line(str(path))
 
 
 def _places(directory: Path) -> list[Place]:

@@ -18,8 +18,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import final
 
+import msgspec
+
 from swarmharness.kernel.clock import Clock
 from swarmharness.kernel.errors import Blame, SwarmError
+from swarmharness.kernel.printable import printable_line
 from swarmharness.skills.catalogue import Catalogue, Entry, Publish, SkillState, Withdraw
 from swarmharness.skills.digest import Digest
 from swarmharness.skills.errors import (
@@ -99,8 +102,16 @@ class SkillLibrary:
         self._held, self._retired = [], []
 
     def entries(self) -> list[Entry[Prepared]]:
-        """Every folder with its state and reason, in scan order."""
-        return self._catalogue.entries()
+        """Every folder with its state and reason, in scan order.
+
+        Names and reasons may hold words of whoever wrote the folder.
+        """
+        return [
+            msgspec.structs.replace(
+                entry, name=printable_line(entry.name), reason=printable_line(entry.reason)
+            )
+            for entry in self._catalogue.entries()
+        ]
 
     def skills(self) -> dict[str, ServedSkill]:
         """What is served now, by name."""
@@ -176,7 +187,8 @@ class SkillLibrary:
         await self._apply()
 
     def _refuse(self, key: str, name: str, reason: str, *, blocked: bool = False) -> None:
-        _log.warning("skill folder %s is not served: %s", key, reason)
+        shown = printable_line(f"skill folder {key} is not served: {reason}")
+        _log.warning("%s", shown)
         self._catalogue.failed(key, name, reason, blocked=blocked)
 
     async def _apply(self) -> None:

@@ -23,7 +23,7 @@ SHM_BYTES = 1 * MIB  # /dev/shm must exist, but Landlock refuses it anyway
 TOTAL_BYTES = 1024 * MIB  # resident memory of the whole sandbox, held by the watchdog
 STDERR_BYTES = 64 * 1024  # the last words of a dying process, not a log
 INFO_BYTES = 4 * 1024  # bwrap's description of the namespaces has about 200 bytes
-MAX_MOUNTS = 64  # a skill has a handful; each one is a line for the launcher
+MAX_MOUNTS = 96  # the base has under ten, a skill at most 64 beside it; each is a launcher's line
 
 SCRATCH_TARGET = "/tmp"  # noqa: S108  it is the guest's own: a private, sized tmpfs
 CONFINEMENT_VARIABLE = "SWARM_CONFINEMENT"

@@ -21,7 +21,7 @@ _CLONE_NEWNS = 0x00020000
 _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x2, 0x4, 0x1000, 0x4000, 0x40000
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
-_ORDERS_BYTES = 1 << 20  # sixty-four mounts with long paths are far below
+_ORDERS_BYTES = 1 << 20  # a hundred mounts with long paths are below
 FAILED = 71  # EX_OSERR
 
 _libc = ctypes.CDLL(None, use_errno=True)
