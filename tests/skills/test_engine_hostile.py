@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from skills.engine_support import call_of, events_of, runnable
+from skills.engine_support import call_of, events_of, executor_of, runnable, write_skill
 from skills.fake_guest import FakeCall, FakeGuest, engine
 from swarmharness.skills.call import CallEvent, Finished, Started
 from swarmharness.skills.errors import (
+    ResourceExceeded,
     SandboxLost,
     SandboxProtocolBroken,
     SandboxUnavailable,
@@ -22,7 +23,9 @@ from swarmharness.skills.errors import (
 )
 from swarmharness.skills.guest.frames import encode
 from swarmharness.skills.sandbox import executor as executor_module
-from swarmharness.skills.sandbox.runnable import Isolation, RunnableSkill
+from swarmharness.skills.sandbox import watchdog as watchdog_module
+from swarmharness.skills.sandbox.runnable import Isolation, Resources, RunnableSkill
+from swarmharness.skills.sandbox.watchdog import Breach, Watchdog
 
 
 def skill(**overrides: object) -> RunnableSkill:
@@ -257,3 +260,71 @@ async def test_a_frame_of_another_mode_is_a_failed_start(
         with pytest.raises(SandboxProtocolBroken):  # the pool backs off: no second guest
             await events_of(executor, call_of("evil"))
         assert len(launcher.all) == 1
+
+
+HOGGING_IMPORT = """
+import mmap, time
+held = mmap.mmap(-1, 160 << 20)
+held.write(bytes(160 << 20))
+time.sleep(600)
+def handle(input): pass
+"""
+
+
+async def test_memory_is_limited_while_the_skill_is_imported(tmp_path: Path) -> None:
+    hog = runnable(
+        write_skill(tmp_path / "hog", HOGGING_IMPORT), resources=Resources(memory_mb=128)
+    )
+    async with executor_of(hog) as executor:
+        with pytest.raises(ResourceExceeded, match="MiB of memory"):
+            await executor.describe(hog)
+        with pytest.raises(ResourceExceeded, match="MiB of memory"):
+            await events_of(executor, call_of("hog"))
+
+
+LEAVING_CALL = """
+import os, time
+def handle(input):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(600)
+        os._exit(0)
+    os.wait()
+    return Output(text="ok")
+"""
+
+
+async def test_a_worker_that_keeps_a_calls_processes_is_ended_when_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watchdog_module, "IDLE_WATCH_SECONDS", 0.01)
+    leaver = runnable(write_skill(tmp_path / "leaver", LEAVING_CALL), isolation=Isolation.WORKER)
+    async with executor_of(leaver) as executor:
+        assert isinstance((await events_of(executor, call_of("leaver")))[-1], Finished)
+        while "left over from a call" not in caplog.text:
+            await asyncio.sleep(0.01)
+        # The next call gets a new worker.
+        assert isinstance((await events_of(executor, call_of("leaver")))[-1], Finished)
+
+
+async def test_an_idle_sandbox_that_is_ended_is_not_replaced_unasked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def judge(_watchdog: Watchdog, _usage: object, _processes: int) -> Breach:
+        return Breach("leftovers", 3)
+
+    async with engine(skill(concurrency=1)) as (executor, launcher):
+        for _ in range(2):
+            task = start_call(executor)
+            if not launcher.all:
+                guest = await launcher.next_ready()
+            call = await guest.take_call()
+            call.answer()
+            call.done()
+            await task
+        spare = await launcher.next_ready()
+        monkeypatch.setattr(Watchdog, "_judge_idle", judge)
+        await spare.killed.wait()
+        await guest.killed.wait()
+        assert len(launcher.all) == 2

@@ -3,8 +3,19 @@ import os
 import subprocess
 import sys
 import threading
+from typing import cast
 
-from swarmharness.skills.sandbox.watchdog import Breach, TreeMeter, Watchdog
+import pytest
+
+from swarmharness.skills.sandbox import watchdog as watchdog_module
+from swarmharness.skills.sandbox.watchdog import (
+    IDLE_CPU_PERCENT,
+    IDLE_LOOKS,
+    Breach,
+    TreeMeter,
+    TreeUsage,
+    Watchdog,
+)
 
 MIB = 1024 * 1024
 
@@ -61,6 +72,7 @@ def test_memory_of_the_whole_tree_is_summed() -> None:
     assert meter.max_rss_kib == usage.rss_kib
     meter.reset_max()
     assert meter.max_rss_kib == 0
+    assert meter.max_cpu_ms == 0
 
 
 def test_a_process_that_is_gone_uses_nothing_but_keeps_its_time() -> None:
@@ -71,7 +83,8 @@ def test_a_process_that_is_gone_uses_nothing_but_keeps_its_time() -> None:
     before = meter.sample()
     _end(process)
     after = meter.sample()
-    assert after.cpu_ms == before.cpu_ms > 0
+    assert after.cpu_ms == 0
+    assert meter.max_cpu_ms == before.cpu_ms > 0
     assert after.rss_kib == 0
     assert after.processes == 0
 
@@ -114,3 +127,76 @@ async def test_threads_over_the_limit_raise_the_alarm() -> None:
             thread.join()
         silent.stop()
     assert quiet == []
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog_module, "WATCH_SECONDS", 0.001)
+    monkeypatch.setattr(watchdog_module, "IDLE_WATCH_SECONDS", 0.03)
+
+
+class ToldMeter:
+    """Says what the test wants to be true, one look after the other; the last goes on for ever."""
+
+    def __init__(self, *usages: TreeUsage) -> None:
+        self._usages = list(usages)
+        self.looks = 0
+
+    def sample(self) -> TreeUsage:
+        self.looks += 1
+        return self._usages.pop(0) if len(self._usages) > 1 else self._usages[0]
+
+    def exact_kib(self) -> int:
+        return 0
+
+
+def usage(processes: int) -> TreeUsage:
+    return TreeUsage(0, 1, processes, processes)
+
+
+@pytest.mark.usefixtures("quick_looks")
+async def test_an_idle_tree_may_not_keep_processes_for_several_looks() -> None:
+    breach: asyncio.Future[Breach] = asyncio.get_running_loop().create_future()
+    meter = ToldMeter(usage(4), usage(4), usage(2), usage(5))
+    watchdog = Watchdog(cast("TreeMeter", meter), breach.set_result)
+    watchdog.start()
+    watchdog.rest(2)
+    assert await breach == Breach("leftovers", 3)
+    assert meter.looks == 3 + IDLE_LOOKS, "two of the first three were not enough"
+
+
+@pytest.mark.usefixtures("quick_looks")
+async def test_an_idle_tree_may_not_burn_a_processor() -> None:
+    process = _python("print('ready', flush=True)\nwhile True: pass")
+    breach: asyncio.Future[Breach] = asyncio.get_running_loop().create_future()
+    watchdog = Watchdog(TreeMeter(process.pid), breach.set_result)
+    try:
+        watchdog.start()
+        watchdog.rest(1)
+        kind, percent = await breach
+    finally:
+        _end(process)
+    assert kind == "burning"
+    assert percent > IDLE_CPU_PERCENT
+
+
+@pytest.mark.usefixtures("quick_looks")
+async def test_work_is_no_idling() -> None:
+    meter = ToldMeter(usage(4))
+    found: list[Breach] = []
+    watchdog = Watchdog(cast("TreeMeter", meter), found.append)
+    watchdog.start()
+    while meter.looks < 2 * IDLE_LOOKS:
+        await asyncio.sleep(0)
+    watchdog.stop()
+    assert found == []
+
+
+async def test_the_look_that_is_due_is_kept_over_a_short_call() -> None:
+    meter = ToldMeter(usage(1))
+    watchdog = Watchdog(cast("TreeMeter", meter), lambda _: None)
+    while meter.looks < 1:
+        watchdog.start()
+        watchdog.rest(1)
+        await asyncio.sleep(0)
+    watchdog.stop()

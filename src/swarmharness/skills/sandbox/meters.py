@@ -1,7 +1,9 @@
 """Meters read from outside what a call used: the guest's own figures are never asked for.
 
 The kernel counts processor time in ticks of 10 ms, and adds a forked call's time to its zygote
-once that has reaped it. So both readings are of the one process that imported the skill.
+once that has reaped it. So both readings are of the one process that imported the skill. Children
+that nobody waits for (`SIGCHLD` ignored) are in no account of the kernel's: of those only what the
+watchdog happened to see is known, so a call may be charged less than it used, never more.
 """
 
 from __future__ import annotations

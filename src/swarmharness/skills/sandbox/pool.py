@@ -39,9 +39,7 @@ from swarmharness.skills.sandbox.sandbox import (
 SPARES: Final = 1  # kept warm beyond the places that are taken
 IDLE_SECONDS: Final = 300.0  # people come back within minutes; an import costs seconds
 BACKOFF_SECONDS: Final = (1.0, 17.0, 300.0)  # after the first, second, any further failed start
-WORKER_CALLS: Final = (
-    10_000  # a leak is bounded; an import each 1,000 cost 40 % of the rate
-)
+WORKER_CALLS: Final = 10_000  # a leak is bounded; an import each 1,000 cost 40 % of the rate
 WORKER_SECONDS: Final = 3600.0  # seldom enough to cost nothing, often enough for a slow leak
 _STARTING: Final = (State.SPAWN, State.BOOT, State.IMPORT)
 _log = logging.getLogger(__name__)
@@ -184,6 +182,9 @@ class Pool:
             self._retry_at = math.inf
         if sandbox.state is State.DEAD and sandbox in self._sandboxes:
             self._sandboxes.remove(sandbox)
+            if sandbox.went_astray:
+                # The next one would, too: without somebody who needs it, none is started.
+                self._leases = 0
             if not sandbox.has_been_ready:
                 # Whoever started it knows why, and what that means for those in line.
                 self._settle_down()

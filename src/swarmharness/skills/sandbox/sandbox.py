@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Final, Protocol, final
+from typing import Final, Protocol, assert_never, final
 
 from swarmharness.kernel.errors import SwarmError
 from swarmharness.skills.call import CallerClass
@@ -128,6 +128,8 @@ class Sandbox:
         self.cause_of_death: SwarmError | None = None
         """Told to the calls it takes with it; None when there is nothing to add."""
         self.has_been_ready = False
+        self.went_astray = False
+        """It did something while it had nothing to do, and was ended for that."""
         self.is_stuck = False
         self._caller = caller
         self._confined = confined
@@ -146,6 +148,9 @@ class Sandbox:
         self._meter: ProcessMeter | None = None
         self._tree: TreeMeter | None = None
         self._watchdog: Watchdog | None = None
+        self._host_cpu_ms = 0
+        self._idle_processes = 0
+        self._last_reading = ProcessReading(0, 0)
         self._is_buried = False
         self._is_gone = asyncio.Event()
 
@@ -163,11 +168,18 @@ class Sandbox:
         return self.state in (State.READY, State.BUSY) and self.calls_running < self._places
 
     def read_meter(self) -> ProcessReading:
-        """Of the process that has imported the skill; memory is the most that was seen lately."""
+        """Of the process that has imported the skill and its descendants, the most that is known.
+
+        Time of children that were never waited for counts as far as the watchdog saw it, and
+        memory since the sandbox was idle. Of a dead sandbox: what was read at its end.
+        """
         if self._meter is None or self._tree is None:
-            return ProcessReading(0, 0)
+            return self._last_reading
         reading = self._meter.read()
-        return reading._replace(rss_kib=max(reading.rss_kib, self._tree.max_rss_kib))
+        return ProcessReading(
+            max(reading.cpu_ms, self._tree.max_cpu_ms - self._host_cpu_ms),
+            max(reading.rss_kib, self._tree.max_rss_kib),
+        )
 
     def last_words(self) -> str:
         """What the guest wrote to its standard error, at most 64 KiB."""
@@ -179,13 +191,19 @@ class Sandbox:
         try:
             await self._boot(launch)
             await self._import()
-        except BaseException:
+        except BaseException as error:
             self._starter = None
             if self.state is State.DEAD:
                 self._bury()
             else:
                 self.destroy()
             await self._is_gone.wait()
+            if isinstance(error, asyncio.CancelledError) and self.cause_of_death is not None:
+                # Our own `destroy` has cut the start short, unless somebody else cancels it too.
+                task = asyncio.current_task()
+                assert task is not None
+                if task.uncancel() == 0:
+                    raise self.cause_of_death from None
             raise
         finally:
             self._starter = None
@@ -197,6 +215,8 @@ class Sandbox:
         """Takes a place; `done` or the sandbox's death resolves the future."""
         assert self.has_place
         self.served += 1
+        if not self._calls and self._tree is not None:
+            self._tree.reset_max()
         place = _Place(self._loop.create_future())
         self._calls[call_id] = place
         self._step(Event.LEASED)
@@ -245,6 +265,7 @@ class Sandbox:
                 argv=mounts.guest_argv("bootstrap", str(orders_read), str(guest_end.fileno())),
                 pass_fds=(orders_read, guest_end.fileno()),
             )
+            self._watch(self._process.init_pid)
             orders = first_orders(
                 self.skill, self.mode, inside=self._process.inside, confined=self._confined
             )
@@ -300,17 +321,30 @@ class Sandbox:
             case _:
                 raise SandboxProtocolBroken("The sandbox spoke out of turn during its start.")
 
-    def _take_up_service(self, init_pid: int, control: socket.socket) -> None:
-        try:
-            self._meter = ProcessMeter(guest_pid_of(init_pid))
-        except OSError:
-            raise SkillBroken(f"{self.skill.name} ended right after its import.") from None
+    def _watch(self, init_pid: int) -> None:
         self._tree = TreeMeter(init_pid)
         self._watchdog = Watchdog(
             self._tree,
             self._on_breach,
             limit_bytes=self.skill.resources.memory_mb * MIB,
         )
+        self._watchdog.start()
+
+    def _take_up_service(self, init_pid: int, control: socket.socket) -> None:
+        guest_pid = guest_pid_of(init_pid)
+        try:
+            self._meter = ProcessMeter(guest_pid)
+        except OSError:
+            raise SkillBroken(f"{self.skill.name} ended right after its import.") from None
+        assert self._tree is not None
+        usage = self._tree.sample()
+        self._host_cpu_ms = max(0, usage.cpu_ms - self._meter.read().cpu_ms)
+        if self.mode is BootMode.FORK:
+            # The zygote, and its namespace's init where there is one.
+            self._idle_processes = 1 if guest_pid == init_pid else 2
+        else:
+            # A worker may keep what its import has started, but nothing that a call has.
+            self._idle_processes = usage.processes
         self._step(Event.IMPORTED)
         self.has_been_ready = True
         self._loop.add_reader(control.fileno(), self._on_control)
@@ -389,9 +423,9 @@ class Sandbox:
         assert state is not None, f"a sandbox in state {self.state} cannot be {event}"
         self.state = state
         if self._watchdog is not None:
-            if event is Event.EMPTIED:
-                self._watchdog.stop()
-            elif self._calls:
+            if state is State.READY:
+                self._watchdog.rest(self._idle_processes)
+            elif event is Event.LEASED:
                 self._watchdog.start()
 
     def _after_step(self) -> None:
@@ -404,14 +438,24 @@ class Sandbox:
         self._on_change(self)
 
     def _on_breach(self, breach: Breach) -> None:
-        if breach.kind == "memory":
-            sentence = (
-                f"The sandbox used {breach.found // 1024} MiB of memory,"
-                f" allowed are {self.skill.resources.memory_mb}."
-            )
-        else:
-            sentence = f"The sandbox ran {breach.found} processes and threads, more than allowed."
-        self.destroy(ResourceExceeded(sentence, data={"kind": breach.kind}))
+        match breach.kind:
+            case "memory":
+                fault = (
+                    f"used {breach.found // 1024} MiB of memory,"
+                    f" allowed are {self.skill.resources.memory_mb}"
+                )
+            case "processes":
+                fault = f"ran {breach.found} processes and threads, more than allowed"
+            case "leftovers":
+                fault = f"had {breach.found} processes left over from a call or its import"
+            case "burning":
+                fault = f"used {breach.found} % of a processor without a call"
+            case _:
+                assert_never(breach.kind)
+        if self.state is State.READY:
+            self.went_astray = True
+            _log.warning("An idle sandbox of %s was ended: it %s.", self.skill.name, fault)
+        self.destroy(ResourceExceeded(f"The sandbox {fault}.", data={"kind": breach.kind}))
 
     def _bury(self) -> None:
         assert self.state is State.DEAD
@@ -422,6 +466,9 @@ class Sandbox:
             self._loop.remove_reader(self._control.fileno())
             self._control.close()
         if self._meter is not None:
+            assert self._tree is not None
+            self._tree.sample()
+            self._last_reading = self.read_meter()
             self._meter.close()
             self._meter = None
         if self._proxy is not None:
