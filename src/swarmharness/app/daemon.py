@@ -14,10 +14,12 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from typing import Any, final
 
 import msgspec
 
+from swarmharness.app.ending import ended_by, ending_signals, stdin_end
 from swarmharness.app.session import SESSION, say
 from swarmharness.http.server import ControlServer
 from swarmharness.kernel.errors import ErrorRecord, from_record
@@ -31,6 +33,7 @@ from swarmharness.sdk.errors import NodeUnresponsive
 LOG_BYTES = 20 * 1024 * 1024  # of one log file
 LOG_FILES = 5  # kept beside it
 READY_S = 60.0  # how long a detached start may take; skills with environments take longest
+GRACE_S = 3.0  # for a start that is to end: a sandbox that is just being built is best let be
 END_S = 45.0  # a drain and what follows it
 
 
@@ -42,43 +45,73 @@ class _Told(msgspec.Struct):
     error: dict[str, Any] | None = None
 
 
-def run_attached(home: Home, config: NodeConfig) -> int:
+def run_attached(home: Home, config: NodeConfig, *, until_stdin_ends: bool = False) -> int:
     """Returns the exit status when the node has ended."""
-    return asyncio.run(_serve(home, config))
+    return asyncio.run(_serve(home, config, until_stdin_ends=until_stdin_ends))
 
 
-async def _serve(home: Home, config: NodeConfig) -> int:
+async def _serve(home: Home, config: NodeConfig, *, until_stdin_ends: bool) -> int:
     node = Node(home, config)
     _log_to(home)
-    await node.start()
-    control = ControlServer(node)
     hurry = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    signals: list[signal.Signals] = []
 
-    def interrupted() -> None:
+    def asked(number: signal.Signals) -> None:
+        signals.append(number)
         if node.shutdown_requested.is_set():
             hurry.set()
         node.shutdown_requested.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupted)
+    def abandoned() -> None:
+        """Whoever started the node is gone, and nobody waits for what it still runs."""
+        signals.append(signal.SIGTERM)
+        hurry.set()
+        node.shutdown_requested.set()
+
+    with ExitStack() as watching:
+        watching.enter_context(ending_signals(asked))
+        if until_stdin_ends:
+            watching.enter_context(stdin_end(abandoned))
+        if not await _has_started(node):
+            raise ended_by(signals[0])
+        await _serve_until_asked(node, hurry)
+    if not SESSION.is_json:
+        say("The node has ended.")
+    return 0
+
+
+async def _has_started(node: Node) -> bool:
+    """False when it was asked to end before it was ready, and has taken down what had begun."""
+    starting = asyncio.ensure_future(node.start())
+    asked = asyncio.ensure_future(node.shutdown_requested.wait())
+    try:
+        await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({starting}, timeout=GRACE_S)
+        starting.cancel()  # nothing happens to a start that is done
+        await starting
+    except asyncio.CancelledError:
+        if not starting.cancelled() or not asked.done():
+            raise
+        return False
+    finally:
+        asked.cancel()
+    return True
+
+
+async def _serve_until_asked(node: Node, hurry: asyncio.Event) -> None:
+    control = ControlServer(node)
     try:
         try:
             await control.start()
             await _announce(node)
             await node.shutdown_requested.wait()
-            if node.busy_with:
+            if node.busy_with and not hurry.is_set():
                 say(f"Draining: {node.busy_with} tasks are running. Ctrl-C again cancels them.")
         finally:
             # The control API answers during the drain: `swarm status` shows what it waits for.
             await _stop(node, hurry)
     finally:
         await control.stop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-    if not SESSION.is_json:
-        say("The node has ended.")
-    return 0
 
 
 async def _stop(node: Node, hurry: asyncio.Event) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from swarmharness.app.ending import until_signalled
 from swarmharness.app.flags import JsonFlag
 from swarmharness.app.session import SESSION, say
 
@@ -25,7 +26,7 @@ def demo(
     """Start five nodes on this machine, let them work, kill one, and lose nothing."""
     from swarmharness.app.demo.run import run_demo
 
-    report = asyncio.run(run_demo(tasks))
+    report = asyncio.run(until_signalled(run_demo(tasks)))
     if SESSION.is_json:
         SESSION.data("demo", report)
         return

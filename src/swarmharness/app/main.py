@@ -1,7 +1,7 @@
 """The `swarm` command: reads the command line, runs one command, answers with an exit status.
 
 Exit statuses: 0 done, 1 the operation failed, 2 usage, 3 no node runs, 4 refused, 5 degraded,
-6 deadline, 7 not authorised, 130 interrupted.
+6 deadline, 7 not authorised, 130 interrupted, 143 ended by a signal.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typer.exceptions import TyperException
 import swarmharness.http.errors  # noqa: F401  what the control API refuses keeps its exit status
 from swarmharness import __version__
 from swarmharness.app import demo_command, node_commands, task_commands
+from swarmharness.app.errors import Interrupted, UsageRefused
 from swarmharness.app.session import SESSION, say
-from swarmharness.kernel.errors import Blame, ExitCode, InternalError, SwarmError
+from swarmharness.kernel.errors import ExitCode, InternalError, SwarmError
 
 app = typer.Typer(
     name="swarm",
@@ -28,15 +29,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-class UsageRefused(SwarmError):
-    """The command line could not be understood."""
-
-    code = "surfaces.usage_wrong"
-    blame = Blame.CALLER
-    hint = "`swarm --help` and `swarm COMMAND --help` explain."
-    exit_code = ExitCode.USAGE
 
 
 @app.callback()
@@ -69,6 +61,8 @@ def main() -> None:
     SESSION.is_json = "--json" in sys.argv[1:]
     try:
         status = app(standalone_mode=False)
+        if status == ExitCode.INTERRUPTED:  # all that typer leaves of a KeyboardInterrupt
+            raise KeyboardInterrupt
     except BaseException as error:
         if isinstance(error, SystemExit):
             raise
@@ -86,7 +80,7 @@ def _explain(error: BaseException) -> int:
             SESSION.failure(UsageRefused(error.format_message()))
             return ExitCode.USAGE
         case typer.Abort() | KeyboardInterrupt():
-            say("Interrupted.")
+            SESSION.failure(Interrupted("Interrupted."))
             return ExitCode.INTERRUPTED
         case BrokenPipeError():
             # Whoever read our output has enough (a pipe into `head`); nothing more to say.

@@ -60,6 +60,7 @@ def up(
             help="Where there are no user namespaces: run network-free skills under Landlock.",
         ),
     ] = False,
+    until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
     json: JsonFlag = False,
 ) -> None:
     """Run this home's node: serve skills to peers, and send tasks to them."""
@@ -78,7 +79,9 @@ def up(
         if not directory.is_dir():
             message = f"“{directory}” is not a directory."
             raise typer.BadParameter(message, param_hint="--skills")
-    raise typer.Exit(run_detached(home) if detach else run_attached(home, config))
+    if detach:
+        raise typer.Exit(run_detached(home))
+    raise typer.Exit(run_attached(home, config, until_stdin_ends=until_stdin_ends))
 
 
 def down(json: JsonFlag = False) -> None:
@@ -159,9 +162,10 @@ def _print_status(found: NodeStatus) -> None:
     refused = f", {found.skills_refused} refused (swarm skills)" if found.skills_refused else ""
     show_line(f"skills    {found.skills_serving} serving{refused}")
     tasks = found.tasks
+    submitted = tasks.submitted_completed + tasks.submitted_open + tasks.submitted_failed
     show_line(
         f"tasks     running {tasks.running}, done for others and me {tasks.run_completed},"
-        f" submitted {tasks.submitted_completed + tasks.submitted_open}"
+        f" submitted {submitted}"
         f" ({tasks.submitted_open} open, {tasks.submitted_failed} failed)"
     )
     for peer in found.peers:

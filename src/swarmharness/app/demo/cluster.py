@@ -1,7 +1,9 @@
 """A cluster is the demo's own set of node processes, in one temporary directory.
 
 Each node is what `swarm up` starts: its own process, key, home and port. Ending the cluster ends
-every process that it started and removes the directory, however the demo ends.
+every process that it started and removes the directory. Should the demo be killed, so that it can
+end nothing, its nodes still end by themselves: the pipe to their standard input breaks. Only the
+directory is left then.
 """
 
 from __future__ import annotations
@@ -72,6 +74,8 @@ class Cluster:
         for process in running:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
+            assert process.stdin is not None, "a pipe was asked for"
+            process.stdin.close()  # at once: nobody waits for what it still runs
         await asyncio.gather(*(self._end(process) for process in running))
         _remove_tree(self.directory)
 
@@ -85,14 +89,22 @@ class Cluster:
         for folder in skills:
             (served / folder.name).symlink_to(folder)
         command = [sys.executable, "-m", "swarmharness.app", "--home", str(home.path), "up"]
-        command += ["--json", "--allow-tier2", "--listen", "127.0.0.1:0", "--skills", str(served)]
+        command += [
+            "--json",
+            "--until-stdin-ends",
+            "--allow-tier2",
+            "--listen",
+            "127.0.0.1:0",
+            "--skills",
+            str(served),
+        ]
         for address in peers:
             command += ["--peer", address]
         errors = self.directory / f"{name}.err"
         with errors.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
                 *command,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=file,
                 env={**os.environ, "TMPDIR": str(self.directory), "SWARM_HOME": str(home.path)},

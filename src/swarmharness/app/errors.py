@@ -1,0 +1,34 @@
+"""Errors of the command line itself."""
+
+from __future__ import annotations
+
+from swarmharness.kernel.errors import Blame, ExitCode, SwarmError
+
+TERMINATED = 128 + 15  # what a shell reports of a process that SIGTERM has ended
+
+
+class UsageRefused(SwarmError):
+    """The command line could not be understood."""
+
+    code = "surfaces.usage_wrong"
+    blame = Blame.CALLER
+    hint = "`swarm --help` and `swarm COMMAND --help` explain."
+    exit_code = ExitCode.USAGE
+
+
+class Interrupted(SwarmError):
+    """Ctrl-C ended the command before it was done."""
+
+    code = "surfaces.interrupted"
+    blame = Blame.CALLER
+    hint = "Nothing is left running; give the command again when it suits."
+    exit_code = ExitCode.INTERRUPTED
+
+
+class Terminated(SwarmError):
+    """A signal other than Ctrl-C ended the command before it was done."""
+
+    code = "surfaces.terminated"
+    blame = Blame.WORLD
+    hint = "Nothing is left running; whoever sent the signal knows why."
+    exit_code = TERMINATED
