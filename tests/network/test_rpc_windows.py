@@ -54,10 +54,10 @@ def test_an_empty_item_costs_something():
 
 def test_the_budget_refuses_one_too_many_and_asserts_balance():
     budget = CallBudget(2)
-    assert [budget.try_take() for _ in range(3)] == [True, True, False]
-    budget.give_back()
-    assert budget.try_take()
-    budget.give_back()
-    budget.give_back()
+    assert [budget.try_take(0) for _ in range(3)] == [True, True, False]
+    budget.give_back(0)
+    assert budget.try_take(0)
+    budget.give_back(0)
+    budget.give_back(0)
     with pytest.raises(AssertionError):
-        budget.give_back()
+        budget.give_back(0)

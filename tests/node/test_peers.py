@@ -9,6 +9,7 @@ import pytest
 
 from node.memory_swarm import MemoryNode, MemorySwarm, echo, id_of
 from swarmharness.kernel.codec import encode
+from swarmharness.kernel.errors import MalformedMessage
 from swarmharness.kernel.ids import NetworkId
 from swarmharness.network.address import NodeAddress
 from swarmharness.network.errors import IdentityMismatch, LimitExceeded
@@ -101,14 +102,14 @@ async def test_a_peer_that_hangs_up_at_once_is_dialled_ever_more_rarely():
         other = await swarm.node("b")
         other.peers._adopt = lambda peer: False  # type: ignore[method-assign]  always a duplicate
         greeted = 0
-        serve = other.peers._serve
+        meet = other.peers._meet
 
-        async def counted(*arguments: object) -> None:
+        async def counted(*arguments: object) -> object:
             nonlocal greeted
             greeted += 1
-            await serve(*arguments)  # type: ignore[arg-type]
+            return await meet(*arguments)  # type: ignore[arg-type]
 
-        other.peers._serve = counted  # type: ignore[method-assign]
+        other.peers._meet = counted  # type: ignore[method-assign]
         a.peers.name(other.address)
         await asyncio.sleep(120)
         assert 3 < greeted < 15
@@ -210,6 +211,7 @@ async def test_naming_is_idempotent_and_bounded(monkeypatch: pytest.MonkeyPatch)
 
 async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(peers_module, "PEERS_LIMIT", 1)
+    monkeypatch.setattr(peers_module, "NAMED_RESERVE", 0)
     async with MemorySwarm() as swarm:
         a, b, c = [await swarm.node(name) for name in "abc"]
         b.peers.name(a.address)
@@ -218,6 +220,44 @@ async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch):
         await asyncio.sleep(30)
         assert list(a.peers.connected) == [b.node_id]
         assert not c.peers.connected
+
+
+async def test_strangers_leave_room_for_named_peers(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(peers_module, "PEERS_LIMIT", 2)
+    monkeypatch.setattr(peers_module, "NAMED_RESERVE", 1)
+    async with MemorySwarm() as swarm:
+        a, b, c, d = [await swarm.node(name) for name in "abcd"]
+        for stranger in (b, c):
+            stranger.peers.name(a.address)
+        await asyncio.sleep(30)
+        assert len(a.peers.connected) == 1
+        a.peers.named[d.node_id] = peers_module.NamedPeer(d.address)
+        d.peers.name(a.address)
+        await until_connected(a, d)
+        assert len(a.peers.connected) == 2
+
+
+async def test_strangers_that_greet_at_once_do_not_slip_past_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(peers_module, "PEERS_LIMIT", 2)
+    monkeypatch.setattr(peers_module, "NAMED_RESERVE", 0)
+    async with MemorySwarm(LinkProfile(latency_us=50_000)) as swarm:
+        a, *others = [await swarm.node(name) for name in "abcdef"]
+        for other in others:
+            other.peers.name(a.address)
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            assert len(a.peers.connected) <= 2
+        assert len(a.peers.connected) == 2
+
+
+async def test_a_watch_that_takes_no_news_is_malformed():
+    async with MemorySwarm() as swarm:
+        a, b = await swarm.node("a"), await swarm.node("b")
+        await a.meet(b)
+        with pytest.raises(MalformedMessage):
+            await a.peers.connected[b.node_id].rpc.call(WATCH_METHOD, b"", timeout_ms=1_000)
 
 
 @pytest.mark.parametrize("item", [b"\xff\x00", b"", encode([1, "1", [["name only"]]])])

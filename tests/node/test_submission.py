@@ -12,12 +12,13 @@ import pytest
 from node.memory_swarm import MIB, FakeExecutor, MemoryNode, MemorySwarm, echo
 from swarmharness.kernel.codec import encode
 from swarmharness.kernel.errors import Blame, MalformedMessage, SwarmError
-from swarmharness.network.errors import DeadlineExceeded
+from swarmharness.network.errors import DeadlineExceeded, VersionMismatch
 from swarmharness.network.io.incoming_call import IncomingCall
 from swarmharness.network.rpc.messages import BulkTicket
-from swarmharness.node.content import INLINE_LIMIT
+from swarmharness.node.content import FETCH_MS, INLINE_LIMIT
 from swarmharness.node.errors import ShuttingDown
 from swarmharness.node.submission import EXPIRY_S
+from swarmharness.node.workplace import HELD_SHARE_BYTES
 from swarmharness.skills.call import (
     Artifact,
     CallerClass,
@@ -49,6 +50,7 @@ from swarmharness.tasks.errors import (
 )
 from swarmharness.tasks.messages import (
     RUN_METHOD,
+    VERSION,
     AcceptedMessage,
     ArtifactMessage,
     ChunkMessage,
@@ -399,6 +401,50 @@ async def test_open_tasks_are_bounded(monkeypatch: pytest.MonkeyPatch):
         with pytest.raises(TooManyTasks):
             await a.result("job")
         await first.aclose()
+
+
+async def test_an_offer_of_another_version_is_refused_with_both_numbers():
+    async with MemorySwarm() as swarm:
+        a, b = await swarm.node("a"), await swarm.node("b", skills={"echo": echo})
+        await a.meet(b)
+        offer = OfferMessage(VERSION + 1, bytes(16), 1, "echo", Content(inline=b"{}"))
+        rpc = a.peers.connected[b.node_id].rpc
+        with pytest.raises(VersionMismatch, match=f"{VERSION + 1}.*{VERSION}"):
+            async with rpc.stream(RUN_METHOD, encode(offer), timeout_ms=1000) as call:
+                await call.result()
+        assert not b.executor.calls
+
+
+async def test_inputs_that_never_come_do_not_take_up_room_for_long():
+    """One peer claims sizes and sends nothing: its share is full, another's is not."""
+    async with MemorySwarm() as swarm:
+        a, b, c = [await swarm.node(name) for name in "abc"]
+        b.serve("echo", max_input=HELD_SHARE_BYTES)
+        for other in (a, c):
+            await other.meet(b)
+        size = HELD_SHARE_BYTES // 4
+        rpc = a.peers.connected[b.node_id].rpc
+        rpc._shelf.serve = silent  # type: ignore[method-assign]
+
+        async def claim(n: int) -> SwarmError:
+            content = Content(bulk=BulkTicket(bytes(16), size, bytes(32)))
+            body = encode(OfferMessage(VERSION, bytes([n]) * 16, 1, "echo", content))
+            with pytest.raises(SwarmError) as caught:
+                async with rpc.stream(RUN_METHOD, body, timeout_ms=MAX_DEADLINE_MS) as call:
+                    await call.result()
+            return caught.value
+
+        before_us = a.clock.now_us()
+        claims = [asyncio.ensure_future(claim(n)) for n in range(5)]
+        await asyncio.sleep(1)
+        assert (await c.result("echo", b'"' + b"x" * MIB + b'"')).node == b.node_id
+        names = sorted(type(error).__name__ for error in await asyncio.gather(*claims))
+        assert names == [*["DeadlineExceeded"] * 4, "Overloaded"]
+        assert a.clock.now_us() - before_us <= 1000 * (FETCH_MS + 1_000)
+
+
+async def silent(*_: object) -> None:
+    await asyncio.Event().wait()
 
 
 async def test_a_repeated_task_id_is_refused():

@@ -9,6 +9,8 @@ from swarmharness.tasks.messages import Content
 INLINE_LIMIT = 256 * 1024  # bytes; a quarter of a message, so that several pieces fit in one
 TICKET_TTL_MS = 120_000  # the other side fetches at once; this only bounds what a lost peer keeps
 FETCH_MS = 120_000  # 64 MiB at less than a megabyte a second
+FETCH_START_MS = 15_000  # a slow path's first bytes
+FETCH_BYTES_PER_MS = 64  # half a megabit a second: slower than that, a place is held for too long
 
 
 async def pack(connection: RpcConnection, data: bytes) -> Content:
@@ -31,6 +33,7 @@ async def unpack(
         return content.inline
     if content.bulk is None or content.inline is not None:
         raise MalformedMessage("Content is either in the message or in bulk.")
+    patience_ms = FETCH_START_MS + content.bulk.size // FETCH_BYTES_PER_MS
     return await connection.fetch_bulk(
-        content.bulk, limit_bytes=limit_bytes, timeout_ms=min(timeout_ms, FETCH_MS)
+        content.bulk, limit_bytes=limit_bytes, timeout_ms=min(timeout_ms, patience_ms, FETCH_MS)
     )

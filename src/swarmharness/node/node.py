@@ -219,7 +219,7 @@ class Node:
     @property
     def busy_with(self) -> int:
         """Tasks that a drain waits for."""
-        return self._workplace.gauge.value + self._submissions.gauge.value
+        return self._workplace.for_peers.value + self._submissions.gauge.value
 
     async def status(self) -> NodeStatus:
         entries = self._library.entries()

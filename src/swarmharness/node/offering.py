@@ -10,10 +10,19 @@ import msgspec
 
 from swarmharness.kernel.codec import encode
 from swarmharness.kernel.errors import MalformedMessage
+from swarmharness.kernel.printable import printable_line
+from swarmharness.network.errors import LimitExceeded
 from swarmharness.network.io.incoming_call import IncomingCall
+from swarmharness.network.io.rpc_connection import RpcConnection
 from swarmharness.skills.call import is_json
 from swarmharness.skills.errors import UnknownSkill
-from swarmharness.skills.messages import OFFERS_LIMIT, SUMMARY_LIMIT, OffersMessage, SkillOffer
+from swarmharness.skills.messages import (
+    OFFERS_LIMIT,
+    SUMMARY_LIMIT,
+    VERSION,
+    OffersMessage,
+    SkillOffer,
+)
 from swarmharness.skills.served import ServedSkill
 
 VERSION_LIMIT = 64  # characters of a skill's version that peers are told
@@ -29,6 +38,7 @@ class Offering:
         self._skills: dict[str, SkillOffer] = {}
         self._change: asyncio.Event = asyncio.Event()
         self._is_open = True
+        self._watchers: dict[RpcConnection, asyncio.Task[bytes]] = {}
 
     def add(self, skill: ServedSkill) -> None:
         """Offer this skill, or its new version."""
@@ -37,9 +47,9 @@ class Offering:
             return
         self._skills[skill.name] = SkillOffer(
             name=skill.name,
-            version=skill.version[:VERSION_LIMIT],
+            version=printable_line(skill.version)[:VERSION_LIMIT],
             replica=skill.digests.replica,
-            summary=skill.metadata.description[:SUMMARY_LIMIT],
+            summary=" ".join(skill.metadata.description.split())[:SUMMARY_LIMIT],
             kind=skill.description.kind,
             places=skill.terms.concurrency,
         )
@@ -56,11 +66,35 @@ class Offering:
         self._wake()
 
     async def watch(self, incoming: IncomingCall) -> bytes:
-        """The `skills.watch` method: ends when the watcher leaves or this node does."""
+        """The `skills.watch` method: ends when the watcher leaves or this node does.
+
+        One per connection: each costs a call for as long as it lasts, and a second tells nothing
+        new. The newer one stays, since a watcher that renews may be early.
+        """
+        if not incoming.is_streamed:
+            raise MalformedMessage("A watch is a streamed call: its news would have no way back.")
+        task = asyncio.current_task()
+        assert task is not None, "a method runs in a task"
+        connection = incoming.connection
+        older = self._watchers.get(connection)
+        self._watchers[connection] = task
+        if older is not None:
+            older.cancel()
+        try:
+            return await self._tell(incoming)
+        except asyncio.CancelledError:
+            if self._watchers[connection] is task:
+                raise
+            raise LimitExceeded("A newer watch of the same connection replaces this one.") from None
+        finally:
+            if self._watchers[connection] is task:
+                del self._watchers[connection]
+
+    async def _tell(self, incoming: IncomingCall) -> bytes:
         while self._is_open:
             change = self._change
             skills = tuple(self._skills[name] for name in sorted(self._skills)[:OFFERS_LIMIT])
-            await incoming.send(encode(OffersMessage(1, self._tier, skills)))
+            await incoming.send(encode(OffersMessage(VERSION, self._tier, skills)))
             await change.wait()
         return b""
 

@@ -17,7 +17,6 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, final
 
 from swarmharness.kernel.clock import Clock
-from swarmharness.kernel.codec import decode
 from swarmharness.kernel.errors import SwarmError
 from swarmharness.kernel.ids import NetworkId, NodeId, node_id_short
 from swarmharness.network.address import NodeAddress
@@ -29,10 +28,11 @@ from swarmharness.network.transport.seam import (
     CLOSE_DUPLICATE,
     CLOSE_GOING_AWAY,
     CLOSE_NORMAL,
+    CLOSE_OVERLOADED,
     Connection,
     Transport,
 )
-from swarmharness.skills.messages import WATCH_METHOD, OffersMessage, SkillOffer
+from swarmharness.skills.messages import WATCH_METHOD, SkillOffer, decode_offers
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ DIAL_MS = 10_000  # the whole dial; the transport gives up on one address earlie
 FIRST_RETRY_S = 0.25  # a peer that is just starting
 LAST_RETRY_S = 30.0  # a peer that is switched off for the night
 PEERS_LIMIT = 256  # as many connections as a transport holds
+NAMED_RESERVE = 64  # of these only for peers that the operator named: strangers never fill them
 NAMED_LIMIT = 256  # peers to dial; more is what a registry is for
 WATCH_MS = 3_600_000  # a watch is renewed every hour, which bounds a stuck one
 
@@ -97,6 +98,7 @@ class Peers:
         self._budget = CallBudget()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closing = False
+        self._greeting = 0  # accepted, not adopted yet: they must not slip past the limit together
         self.named: dict[NodeId, NamedPeer] = {}
         self.connected: dict[NodeId, Peer] = {}
 
@@ -150,14 +152,22 @@ class Peers:
     async def _accept(self) -> None:
         while True:
             connection = await self._transport.accept()
-            if len(self.connected) >= PEERS_LIMIT:
-                await connection.close(CLOSE_GOING_AWAY, "This node has too many peers.")
+            is_named = connection.remote_id in self.named
+            limit = PEERS_LIMIT if is_named else PEERS_LIMIT - NAMED_RESERVE
+            if len(self.connected) + self._greeting >= limit:
+                await connection.close(CLOSE_OVERLOADED, "This node has too many peers.")
                 continue
+            self._greeting += 1
             self._spawn(self._greet(connection))
 
     async def _greet(self, connection: Connection) -> None:
         try:
-            await self._serve(connection)
+            try:
+                peer = await self._meet(connection)
+            finally:
+                self._greeting -= 1
+            if peer is not None:
+                await self._stay_with(peer)
         except SwarmError as error:
             log.info("%s left: %s", node_id_short(connection.remote_id), error.sentence)
 
@@ -169,7 +179,10 @@ class Peers:
                     connection = await self._transport.dial(
                         node_id, [named.address.address], timeout_ms=DIAL_MS
                     )
-                    await self._serve(connection, named)
+                    met = await self._meet(connection)
+                    if met is not None:
+                        named.error = None
+                        await self._stay_with(met)
                 peer = self.connected.get(node_id)
                 if peer is not None:
                     named.error = None
@@ -183,8 +196,8 @@ class Peers:
             await asyncio.sleep(named.pause_s)
             named.pause_s = min(LAST_RETRY_S, 2 * named.pause_s)
 
-    async def _serve(self, connection: Connection, named: NamedPeer | None = None) -> None:
-        """From the greeting until the connection ends."""
+    async def _meet(self, connection: Connection) -> Peer | None:
+        """The greeting; None if the connection is not needed."""
         rpc = RpcConnection(
             connection,
             methods=self._methods,
@@ -202,17 +215,19 @@ class Peers:
         peer = Peer(rpc)
         if not self._adopt(peer):
             await rpc.close(CLOSE_DUPLICATE, "There is another connection already.", drain_ms=0)
-            return
-        if named is not None:
-            named.error = None
+            return None
         log.info("Connected with %s.", node_id_short(peer.node_id))
+        return peer
+
+    async def _stay_with(self, peer: Peer) -> None:
+        """Until the connection ends."""
         try:
             await self._watch_offers(peer)
         finally:
             if self.connected.get(peer.node_id) is peer and not self._is_closing:
                 del self.connected[peer.node_id]
             if not self._is_closing:
-                await rpc.close(CLOSE_NORMAL, "Done.", drain_ms=0)
+                await peer.rpc.close(CLOSE_NORMAL, "Done.", drain_ms=0)
 
     def _adopt(self, peer: Peer) -> bool:
         """Of two connections with one node, keep the one that the smaller id dialled."""
@@ -239,7 +254,7 @@ class Peers:
                     WATCH_METHOD, b"", timeout_ms=WATCH_MS, is_background=True
                 ) as watch:
                     async for item in watch:
-                        message = decode(OffersMessage, item)
+                        message = decode_offers(item)
                         peer.offers = {offer.name: offer for offer in message.skills}
                         peer.sandbox_tier = message.sandbox_tier
                         peer.has_told_offers.set()

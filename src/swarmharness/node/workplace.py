@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import final
 
-from swarmharness.kernel.codec import decode, encode
+from swarmharness.kernel.codec import encode
 from swarmharness.kernel.errors import MalformedMessage, SwarmError
 from swarmharness.kernel.ids import NodeId
 from swarmharness.network.io.incoming_call import IncomingCall
@@ -46,11 +46,13 @@ from swarmharness.tasks.messages import (
     ProgressMessage,
     ResultMessage,
     UsageMessage,
+    decode_offer,
 )
 from swarmharness.tasks.once import StartRegister
 from swarmharness.tasks.task import TaskId
 
 HELD_INPUT_BYTES = 256 * 1024 * 1024  # of all peers' tasks together: sixty-four full inputs
+HELD_SHARE_BYTES = HELD_INPUT_BYTES // 8  # of one peer's: seven others find room beside it
 
 
 @final
@@ -63,8 +65,9 @@ class Workplace:
         self._executor = executor
         self._register = StartRegister()
         self._is_open = True
-        self._held = ByteBudget(HELD_INPUT_BYTES)
+        self._held = ByteBudget(HELD_INPUT_BYTES, share_bytes=HELD_SHARE_BYTES)
         self.gauge = Gauge()
+        self.for_peers = Gauge()
         self.completed = 0
         self.failed = 0
 
@@ -114,11 +117,11 @@ class Workplace:
         if not incoming.is_streamed:
             raise MalformedMessage("A task is a streamed call: its updates would have no way back.")
         connection = incoming.connection
-        offer = decode(OfferMessage, incoming.body)
+        offer = decode_offer(incoming.body)
         limit = self._find(incoming.caller, offer.skill).terms.max_input_bytes
         if (size := size_of(offer.input)) > limit:
             raise InputTooLarge(f"The input has {size} bytes; {offer.skill} takes {limit}.")
-        with self._held.take(size):
+        with self._held.take(incoming.caller, size), self.for_peers.one():
             input_json = await unpack(
                 connection, offer.input, limit_bytes=limit, timeout_ms=incoming.remaining_ms()
             )

@@ -12,7 +12,8 @@ from typing import Annotated, cast, final
 import msgspec
 from msgspec import Meta
 
-from swarmharness.kernel.codec import decode_union
+from swarmharness.kernel.codec import decode, decode_union
+from swarmharness.network.errors import VersionMismatch
 from swarmharness.network.rpc.messages import BulkTicket
 from swarmharness.tasks.task import TASK_ID_BYTES
 
@@ -45,6 +46,16 @@ class OfferMessage(msgspec.Struct, array_like=True, frozen=True):
     attempt: Natural
     skill: Annotated[str, Meta(min_length=1, max_length=SKILL_NAME_LIMIT)]
     input: Content
+
+
+def decode_offer(data: bytes) -> OfferMessage:
+    """The request of a `task.run` call, if it is of a version that this one speaks."""
+    offer = decode(OfferMessage, data)
+    if offer.version != VERSION:
+        raise VersionMismatch(
+            f"The task is offered in version {offer.version}; this node speaks {VERSION}."
+        )
+    return offer
 
 
 @final

@@ -60,7 +60,7 @@ class CallsIn:
             return f"This node serves {self._background} background calls already."
         if self._held_bytes + body_bytes > HELD_REQUEST_BYTES:
             return f"This node holds {self._held_bytes} bytes of requests of this peer already."
-        if not self._budget.try_take():
+        if not self._budget.try_take(self.serving):
             return f"This node serves {self._budget.taken} calls already."
         return ""
 
@@ -90,7 +90,7 @@ class CallsIn:
         self._held_bytes -= len(call.body)
         if call.send_class == BACKGROUND_CLASS:
             self._background -= 1
-        self._budget.give_back()
+        self._budget.give_back(self.serving)
 
     def expired(self, now_us: int) -> list[CallIn]:
         return [call for call in self.by_id.values() if call.deadline_us <= now_us]
