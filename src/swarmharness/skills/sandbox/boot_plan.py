@@ -57,7 +57,6 @@ def confinement_of(skill: RunnableSkill, mode: BootMode, caller: CallerClass) ->
         fsize=resources.disk_mb * MIB,
         cpu_seconds=cpu_seconds if mode is BootMode.FORK else None,
         data_bytes=memory if memory > TOTAL_BYTES else DATA_BYTES,
-        allow_proxy=bool(skill.network_allow),
         low_priority=caller is not CallerClass.OWNER,
     )
 

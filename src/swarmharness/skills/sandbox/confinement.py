@@ -52,8 +52,6 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True):
     nproc: int = NPROC
     nofile: int = NOFILE
     fsize: int = SCRATCH_BYTES
-    allow_proxy: bool = False
-    """Whether the guest may open the listener that the host's proxy answers on."""
     low_priority: bool = True
     """Other people's work runs only on what the owner's own work leaves idle."""
 
@@ -93,7 +91,6 @@ class GuestLimits(msgspec.Struct, frozen=True, kw_only=True):
     writable: tuple[str, ...]
     readable: tuple[str, ...]
     """Only where no mount namespace hides the rest; empty means that reading is not limited."""
-    allow_proxy: bool
     lifeline: int
     """A descriptor that ends when the node does."""
     landlock: bool
@@ -121,7 +118,6 @@ def guest_limits(
         scratch=scratch,
         writable=writable,
         readable=readable,
-        allow_proxy=confinement.allow_proxy,
         lifeline=lifeline,
         landlock=landlock,
     )

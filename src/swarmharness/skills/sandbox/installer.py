@@ -195,7 +195,6 @@ class Installer:
             scratch_bytes=self._limits.bytes,
             fsize=self._limits.bytes,
             data_bytes=self._limits.memory_bytes,
-            allow_proxy=self._has_network,
             low_priority=False,  # the owner granted this and waits for it
         )
         host, guest = socket.socketpair()

@@ -20,10 +20,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import final
@@ -44,6 +42,7 @@ from swarmharness.skills.sandbox.confinement import (
     visible_path,
 )
 from swarmharness.skills.sandbox.process import SandboxProcess
+from swarmharness.skills.sandbox.scratch import ScratchDirectory
 from swarmharness.skills.sandbox.tiers import Tier
 from swarmharness.skills.sandbox.uid_slots import UidSlot, take_uid_slot
 
@@ -127,7 +126,7 @@ class _Start:
             ]
         self._lifeline, self._lifeline_end = os.pipe()
         self._descriptors: list[int] = [self._lifeline]
-        self._scratch = ""
+        self._scratch: ScratchDirectory | None = None
         self.info = -1
         self.paths: dict[str, str] = {}
 
@@ -162,8 +161,8 @@ class _Start:
 
     def release(self) -> None:
         os.close(self._lifeline_end)
-        if self._scratch:
-            _remove_tree(self._scratch)
+        if self._scratch is not None:
+            self._scratch.remove()
         if self._slot is not None:
             self._slot.release()
 
@@ -205,12 +204,10 @@ class _Start:
         return [bwrap, "--args", str(self._send(orders)), "--", *argv]
 
     def _subreaper(self, argv: list[str]) -> list[str]:
-        self._scratch = tempfile.mkdtemp(prefix="swarm-scratch-")
-        if self._slot is not None:
-            os.chown(self._scratch, self._slot.uid, self._slot.uid)
+        self._scratch = ScratchDirectory(self.uid)
         sources = self._visible_sources()
         self.paths = {mount.target: sources[mount.target] for mount in self._confinement.mounts}
-        self.paths[SCRATCH_TARGET] = self._scratch
+        self.paths[SCRATCH_TARGET] = self._scratch.path
         steps = seccomp.program(namespaces=False) if self._switches.seccomp else []
         program = seccomp.assemble(steps or seccomp.NO_PROGRAM)
         translated = [visible_path(self.paths, argument) for argument in argv]
@@ -235,7 +232,7 @@ class _Start:
         return self._confinement.nproc + others + (0 if self._slot else SHARED_NPROC)
 
     def _guest_environment(self) -> dict[str, str]:
-        scratch = self._scratch or SCRATCH_TARGET
+        scratch = SCRATCH_TARGET if self._scratch is None else self._scratch.path
         sources = self._visible_sources()
         here = not self._tier.has_namespaces
         writable = tuple(
@@ -370,8 +367,3 @@ def _processes_of(uid: int) -> int:
         if int(fields["Uid"].split()[0]) == uid:
             count += int(fields["Threads"])
     return count
-
-
-def _remove_tree(path: str) -> None:
-    """Everything in there was written by a guest that is dead by now."""
-    shutil.rmtree(path, ignore_errors=True)
