@@ -65,6 +65,15 @@ def test_a_lock_that_cannot_be_opened_is_refused(home: Home):
         home.acquire()
 
 
+def test_a_port_that_cannot_be_written_is_only_not_remembered(
+    home: Home, caplog: pytest.LogCaptureFixture
+):
+    home.create()
+    home.port.symlink_to("/dev/full")
+    home.remember_port(4711)
+    assert "not remembered" in caplog.text
+
+
 def test_the_port_of_the_last_start_is_remembered(home: Home):
     home.create()
     assert home.remembered_port() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -59,6 +60,27 @@ def test_a_link_a_directory_and_a_missing_file_are_refused(tmp_path: Path) -> No
     with pytest.raises(IdentityUnsafe, match="opened"):
         load(tmp_path / "nowhere")
     assert load(tmp_path / "good").node_id == good.node_id
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / KEY_FILE, 0o600)
+    with pytest.raises(IdentityUnsafe, match="regular"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o1777])
+def test_a_directory_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
+    directory = tmp_path / "identity"
+    directory.mkdir()
+    directory.chmod(mode)
+    with pytest.raises(IdentityUnsafe, match="write the directory"):
+        load_or_create(directory)
+    assert not list(directory.iterdir())
+    directory.chmod(0o700)
+    load_or_create(directory)
+    directory.chmod(mode)
+    with pytest.raises(IdentityUnsafe, match="write the directory"):
+        load_or_create(directory)
 
 
 def test_a_home_that_is_a_file_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ process, so a crash never leaves a home locked.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from pathlib import Path
 from typing import final
@@ -21,6 +22,8 @@ from typing import final
 import platformdirs
 
 from swarmharness.node.errors import HomeInUse, HomeUnusable
+
+log = logging.getLogger(__name__)
 
 HOME_VARIABLE = "SWARM_HOME"
 
@@ -95,5 +98,8 @@ class Home:
         return port if 0 < port < 65536 else 0  # noqa: PLR2004  TCP's range
 
     def remember_port(self, port: int) -> None:
-        """A hint only: written without ceremony."""
-        self.port.write_text(f"{port}\n")
+        """A hint only: a node whose disk is full starts without it."""
+        try:
+            self.port.write_text(f"{port}\n")
+        except OSError as error:
+            log.warning("The port is not remembered in %s: %s.", self.port, error.strerror)

@@ -18,6 +18,7 @@ from swarmharness.node.errors import HomeUnusable, IdentityUnsafe
 
 KEY_FILE = "node.key"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def load_or_create(directory: Path) -> KeyPair:
@@ -26,6 +27,7 @@ def load_or_create(directory: Path) -> KeyPair:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.path.lexists(path):
+            _require_ours(directory, directory.stat())
             _create(path)
     except OSError as error:
         raise HomeUnusable(f"No key can be written to {directory}: {error.strerror}.") from error
@@ -36,8 +38,10 @@ def load(directory: Path) -> KeyPair:
     """The key that is there; `IdentityUnsafe` says what is wrong with it."""
     path = directory / KEY_FILE
     try:
-        # O_NOFOLLOW: a link could point at a file that somebody else can write.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        _require_ours(directory, directory.stat())
+        # O_NOFOLLOW: a link could point at a file that somebody else can write. O_NONBLOCK: a pipe
+        # of that name would keep the start waiting for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise IdentityUnsafe(f"The key file {path} cannot be opened: {error.strerror}.") from error
     try:
@@ -69,6 +73,20 @@ def load(directory: Path) -> KeyPair:
     if seed == bytes(SEED_BYTES):
         raise IdentityUnsafe(f"The key file {path} is all zeros: its content was lost.")
     return KeyPair(seed)
+
+
+def _require_ours(directory: Path, facts: os.stat_result) -> None:
+    """Whoever can write the directory can put another key in the place of ours."""
+    if facts.st_uid != os.geteuid():
+        raise IdentityUnsafe(
+            f"The directory {directory} belongs to user {facts.st_uid}, not to you.",
+            hint=f"If the key is yours: sudo chown {os.geteuid()} {directory}",
+        )
+    if facts.st_mode & _OTHERS_WRITE:
+        raise IdentityUnsafe(
+            f"Others can write the directory {directory} (mode {stat.S_IMODE(facts.st_mode):04o}).",
+            hint=f"If nobody else has used it: chmod 700 {directory}",
+        )
 
 
 def _create(path: Path) -> None:
