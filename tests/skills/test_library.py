@@ -250,6 +250,18 @@ async def test_a_crowd_beside_a_skill_fits_its_sandbox(world):
     )
 
 
+async def test_an_empty_neighbour_is_not_asked_of_the_sandbox(world):
+    world.write("greet")
+    (world.skills / "empty").mkdir()
+    (world.skills / "compiled" / "__pycache__").mkdir(parents=True)
+    (world.skills / "compiled" / "__pycache__" / "x.pyc").write_bytes(b"left by a checkout")
+    (world.skills / "shared").mkdir()
+    (world.skills / "shared" / "words.py").write_text("")
+    await world.look()
+    [runnable] = world.describer.asked
+    assert [path.name for path in runnable.support] == ["shared"]
+
+
 async def test_a_link_inside_the_folder_is_followed(world):
     folder = world.write("greet")
     (folder / "handler.py").rename(folder / "main.py")

@@ -196,7 +196,12 @@ class Preparer:
             folder=sources.content.path,
             mount=f"/app/{found.path.parent.name or 'skills'}/{found.path.name}",
             digest=sources.content.digest,
-            support=tuple(sources.support.path / path.name for path in found.support),
+            # What is empty is nowhere in the snapshot, which holds files.
+            support=tuple(
+                shown
+                for path in found.support
+                if (shown := sources.support.path / path.name).exists()
+            ),
             environment_path=sources.lease.path if sources.lease is not None else None,
             env=tuple(
                 sorted((key, self._variables[key]) for key in asked if key in self._variables)
