@@ -47,7 +47,7 @@ def row(
     tier1: str,
     tier2: str | None = None,
     *,
-    modes: str = "fork worker",
+    modes: str = "fork worker oneshot",
     is_alone: bool = False,
 ) -> Attack:
     """Answers are separated by ` | `; without `tier2` they are the same."""

@@ -19,7 +19,7 @@ from swarmharness.skills.egress_log import EgressLog
 from swarmharness.skills.errors import ResourceExceeded
 from swarmharness.skills.sandbox.executor import SandboxExecutor
 from swarmharness.skills.sandbox.launch import launch
-from swarmharness.skills.sandbox.runnable import Isolation, RunnableSkill
+from swarmharness.skills.sandbox.runnable import Isolation, Resources, RunnableSkill
 from swarmharness.skills.sandbox.tiers import Tier
 
 
@@ -41,7 +41,10 @@ def fire_calls(attacks: Iterable[Attack], *, tier: Tier, mode: str) -> dict[str,
 
 @asynccontextmanager
 async def hostile_executor(
-    folder: Path, tier: Tier, isolation: Isolation
+    folder: Path,
+    tier: Tier,
+    isolation: Isolation,
+    resources: Resources = Resources(),  # noqa: B008  frozen
 ) -> AsyncIterator[SandboxExecutor]:
     """Serves one skill, which does whatever its caller says."""
     executor = SandboxExecutor(partial(launch, tier=tier), egress_log=EgressLog(_NoClock()))
@@ -51,6 +54,7 @@ async def hostile_executor(
         mount="/app/skills/hostile",
         digest=bytes(32),
         isolation=isolation,
+        resources=resources,
     )
     try:
         await executor.add(skill)

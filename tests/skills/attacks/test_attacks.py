@@ -1,4 +1,4 @@
-"""Every row of the attack table, with and without namespaces, forked and in a worker."""
+"""Every row of the attack table, with and without namespaces, in every mode of isolation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import pytest
 
 from skills.attacks.attack_table import Attack, attacks
 from skills.attacks.engine_range import fire_calls
+from swarmharness.skills.sandbox.runnable import Isolation
 from swarmharness.skills.sandbox.tiers import Tier
 
-STAGES = [(tier, mode) for tier in (Tier.FULL, Tier.LANDLOCK_ONLY) for mode in ("fork", "worker")]
+STAGES = [(tier, mode) for tier in (Tier.FULL, Tier.LANDLOCK_ONLY) for mode in Isolation]
 ROWS = [
     pytest.param(tier, mode, attack, id=f"tier {tier.value}, {mode}: {attack.name}")
     for tier, mode in STAGES

@@ -16,6 +16,7 @@ import pytest
 
 from skills.attacks.attack_table import attacks
 from swarmharness.skills.sandbox import mounts, root_launcher
+from swarmharness.skills.sandbox.runnable import Isolation
 
 ORDINARY_UID = 64990  # no slot, and nobody's
 CHECKOUT = Path(__file__).parents[3]
@@ -35,7 +36,7 @@ def test_the_suite_passes_as_an_ordinary_user() -> None:
     finally:
         shutil.rmtree(home)
     modules = Counter(str(case.get("classname")).rpartition(".")[2] for case in cases)
-    stages = [(tier, mode) for tier in ("1", "2") for mode in ("fork", "worker")]
+    stages = [(tier, mode) for tier in ("1", "2") for mode in Isolation]
     assert modules["test_attacks"] == sum(len(attacks(tier, mode)) for tier, mode in stages)
     skipped = [case.get("name") for case in cases if case.find("skipped") is not None]
     assert skipped == ["test_the_suite_passes_as_an_ordinary_user"]
