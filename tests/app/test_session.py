@@ -45,3 +45,15 @@ def test_each_attempt_is_told(capsys: pytest.CaptureFixture[str]):
     attempts = [{"node": "abcd", "started": True, "code": "x.y", "sentence": "It broke."}]
     Session().failure(AttemptsExhausted("All failed.", data={"attempts": attempts}))
     assert "  node abcd: It broke." in capsys.readouterr().err.splitlines()
+
+
+ODD = [None, 1, "text", [], [1], [None], [[]], {}, {"a": 1}, [{}], [{"node": 1}], [{"loc": 5}]]
+
+
+@pytest.mark.parametrize("value", ODD)
+@pytest.mark.parametrize("member", ["attempts", "detail"])
+def test_odd_data_is_left_out(capsys: pytest.CaptureFixture[str], member: str, value: object):
+    Session().failure(InvalidInput("The input does not fit.", data={member: value}))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "✗ The input does not fit."
+    assert lines[-1] == f"  [{INVALID.code}]"

@@ -309,6 +309,28 @@ async def test_a_collected_stream_is_bounded(monkeypatch: pytest.MonkeyPatch):
     assert node.has_closed.is_set()
 
 
+@pytest.mark.parametrize(
+    ("limit", "updates"),
+    [
+        ("CHUNK_BYTES", [TaskChunk(0, b"12", "12"), TaskChunk(1, b"3", "3")]),
+        ("ARTIFACTS_LIMIT", [TaskArtifact("f", "text/plain", bytes(32), b"")] * 3),
+        ("ARTIFACT_BYTES", [TaskArtifact("f", "text/plain", bytes(32), b"ab")] * 2),
+    ],
+)
+async def test_what_is_collected_is_bounded_in_bytes_and_files(
+    monkeypatch: pytest.MonkeyPatch, limit: str, updates: list[TaskUpdate]
+):
+    monkeypatch.setattr(control, limit, 2)
+    within = FakeNode(*updates[:-1], TaskMoved(A, "x.y", "It broke."), updates[-1], completed(b"1"))
+    assert (await post_task(within)).status_code == 200
+    node = FakeNode(*updates, completed(b"1"))
+    problem = problem_of(await post_task(node))
+    assert problem["code"] == "skills.output_too_large"
+    assert "--stream" in problem["hint"]
+    assert "--out" in problem["hint"]
+    assert node.has_closed.is_set()
+
+
 @pytest.mark.parametrize("when", ["at once", "while it works", "without reading"])
 @pytest.mark.parametrize("accept", [b"*/*", NDJSON.encode()])
 async def test_a_caller_who_hangs_up_takes_the_task_along(accept: bytes, when: str):

@@ -8,14 +8,15 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-from swarmharness.kernel.errors import Blame, ExitCode, InternalError, SwarmError
+from swarmharness.kernel.errors import Blame, ExitCode, SwarmError
 from swarmharness.node.home import Home
 from swarmharness.sdk import control_client
 from swarmharness.sdk.control_client import ControlClient, read_endpoint
-from swarmharness.sdk.errors import NodeUnresponsive, NoNode
+from swarmharness.sdk.errors import NodeBusy, NodeUnresponsive, NoNode
 from swarmharness.tasks.errors import TaskExpired
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -178,9 +179,9 @@ async def test_an_unknown_code_keeps_its_words(home: Home):
 
 
 @pytest.mark.parametrize("body", [b"", b"Internal Server Error", b"[]", b'{"code": "x"}'])
-async def test_an_error_that_is_no_problem_is_a_fault(home: Home, body: bytes):
+async def test_an_error_that_is_no_problem_is_told_as_such(home: Home, body: bytes):
     async with answering(home, says(500, body)) as client:
-        with pytest.raises(InternalError):
+        with pytest.raises(NodeUnresponsive):
             await client.status()
 
 
@@ -192,3 +193,29 @@ async def test_lines_end_at_line_feeds_only(home: Home):
     )
     async with answering(home, says(200, body, "application/x-ndjson")) as client:
         assert [update["text"] async for update in client.stream("s", b"{}")] == texts
+
+
+async def test_a_server_that_is_full_is_no_bug(home: Home):
+    async with answering(home, says(503, b"Service Unavailable", "text/plain")) as client:
+        with pytest.raises(NodeBusy) as caught:
+            await client.status()
+    assert caught.value.exit_code == ExitCode.REFUSED
+
+
+@pytest.mark.parametrize("name", ["a/b", "a?b", "a#b", "../status", "%2e", "ü", "a b"])
+async def test_a_skill_s_name_is_one_part_of_the_path(home: Home, name: str):
+    paths = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await says(200, b"{}")(reader, writer)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        paths.append(head.split(b" ")[1].decode())
+        await answer(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_unix_server(serve, read_endpoint(home).socket)
+    async with server, ControlClient(home) as client:
+        assert await client.describe(name) == {}
+    assert paths == [f"/api/v1/skills/{quote(name, safe='')}"]

@@ -32,3 +32,11 @@ class Terminated(SwarmError):
     blame = Blame.WORLD
     hint = "Nothing is left running; whoever sent the signal knows why."
     exit_code = TERMINATED
+
+
+class FileNotKept(SwarmError):
+    """A file that a skill made could not be written where --out says."""
+
+    code = "surfaces.file_not_kept"
+    blame = Blame.CALLER
+    hint = "Name another directory with --out, and run the skill again."

@@ -79,10 +79,18 @@ def show_line(text: str) -> None:
 
 
 def _detail_lines(error: SwarmError) -> list[str]:
-    attempts = error.data.get("attempts", [])
-    lines = [f"node {attempt['node']}: {attempt['sentence']}" for attempt in attempts]
-    for item in error.data.get("detail", []):
-        if isinstance(item, dict):
-            place = ".".join(str(part) for part in item.get("loc", ())) or "input"
-            lines.append(f"{place}: {item.get('msg', '')}")
+    """Of what is known of `data`; the far side may be of another version, and send anything."""
+    lines = [
+        f"node {attempt['node']}: {attempt['sentence']}"
+        for attempt in _tables(error.data.get("attempts"))
+        if {"node", "sentence"} <= attempt.keys()
+    ]
+    for item in _tables(error.data.get("detail")):
+        where = item.get("loc")
+        place = ".".join(str(part) for part in where) if isinstance(where, list | tuple) else ""
+        lines.append(f"{place or 'input'}: {item.get('msg', '')}")
     return lines
+
+
+def _tables(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from swarmharness.app.artifact_files import ArtifactFiles
 from swarmharness.app.flags import JsonFlag
 from swarmharness.app.session import SESSION, say, show
 from swarmharness.skills.errors import InputTooLarge, InvalidInput
@@ -103,12 +104,13 @@ async def _run(call: _Call, out: Path | None) -> None:
             deadline_ms=call.deadline_ms,
             retry=call.retry,
         )
+    files = ArtifactFiles(out)
     for artifact in completed["artifacts"]:
-        _save(artifact, out)
+        files.save(artifact)
     if SESSION.is_json:
         SESSION.data("run", completed)
         return
-    if completed["output"] is None:
+    if "chunks" in completed:
         for chunk in completed["chunks"]:
             show(chunk if isinstance(chunk, str) else msgspec.json.encode(chunk).decode())
     else:
@@ -120,6 +122,7 @@ async def _run(call: _Call, out: Path | None) -> None:
 async def _stream(call: _Call, out: Path | None) -> None:
     from swarmharness.sdk.control_client import ControlClient
 
+    files = ArtifactFiles(out)
     async with ControlClient(SESSION.home) as node:
         updates = node.stream(
             call.skill,
@@ -131,7 +134,9 @@ async def _stream(call: _Call, out: Path | None) -> None:
         async with aclosing(updates):
             async for update in updates:
                 if update["type"] == "artifact":
-                    _save(update, out)
+                    files.save(update)
+                elif update["type"] == "moved":
+                    files.drop()
                 if SESSION.is_json:
                     SESSION.data("run.update", update)
                 else:
@@ -156,17 +161,3 @@ def _summary(completed: dict[str, Any]) -> str:
     usage = completed["usage"]
     moved = f" after {completed['failures']} failed" if completed["failures"] else ""
     return f"{completed['short_node']}{moved} · {usage['wall_ms']} ms · cpu {usage['cpu_ms']} ms"
-
-
-def _save(artifact: dict[str, Any], out: Path | None) -> None:
-    import base64
-
-    if out is None:
-        say(f"file {artifact['name']} ({artifact['size']} bytes) left out: --out DIR keeps it")
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    # Each message that carries a name has checked it: letters, digits, dot, dash, underscore.
-    path = out / Path(artifact["name"]).name
-    path.write_bytes(base64.b64decode(artifact.pop("content_base64")))
-    artifact["path"] = str(path)
-    say(f"file {path} ({artifact['size']} bytes)")

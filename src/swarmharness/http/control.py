@@ -53,6 +53,9 @@ log = logging.getLogger(__name__)
 
 NDJSON = "application/x-ndjson"
 CHUNKS_LIMIT = 100_000  # of a stream that is asked for in one answer; longer ones are streamed
+CHUNK_BYTES = 64 * 1024 * 1024  # of those chunks together, which are held until the last one
+ARTIFACTS_LIMIT = 64  # files in one answer; more are streamed
+ARTIFACT_BYTES = 64 * 1024 * 1024  # of those files together
 _LINE_BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 T = TypeVar("T")
 
@@ -171,31 +174,58 @@ async def _left(request: Request) -> None:
 
 async def _collect(updates: TaskUpdates) -> Response:
     """One answer for the whole task; what a failed attempt had sent is dropped."""
-    chunks: list[msgspec.Raw] = []
-    artifacts: list[dict[str, Any]] = []
+    whole = _Whole()
     async with aclosing(updates):
         async for update in updates:
             match update:
                 case TaskChunk(value=value):
-                    if len(chunks) == CHUNKS_LIMIT:
-                        raise OutputTooLarge(
-                            f"The stream has more than {CHUNKS_LIMIT} chunks.",
-                            hint="Ask for the updates one by one (swarm run --stream).",
-                        )
-                    chunks.append(msgspec.Raw(value))
+                    whole.add_chunk(value)
                 case TaskArtifact():
-                    artifacts.append(_update_line(update))
+                    whole.add_artifact(update)
                 case TaskMoved():
-                    chunks.clear()
-                    artifacts.clear()
+                    whole = _Whole()
                 case TaskCompleted():
                     line = _update_line(update)
                     if update.output is None:
-                        line["chunks"] = chunks
-                    return _json({**line, "artifacts": artifacts})
+                        line["chunks"] = whole.chunks
+                    return _json({**line, "artifacts": whole.artifacts})
                 case TaskOffered() | TaskAccepted() | TaskProgress():
                     pass
     raise AssertionError("a task's updates end with TaskCompleted or an error")
+
+
+@final
+class _Whole:
+    """What one attempt has sent so far, within limits."""
+
+    def __init__(self) -> None:
+        self.chunks: list[msgspec.Raw] = []
+        self.artifacts: list[dict[str, Any]] = []
+        self._chunk_bytes = 0
+        self._artifact_bytes = 0
+
+    def add_chunk(self, value: bytes) -> None:
+        self._chunk_bytes += len(value)
+        if len(self.chunks) == CHUNKS_LIMIT:
+            raise _too_much(f"more than {CHUNKS_LIMIT} chunks")
+        if self._chunk_bytes > CHUNK_BYTES:
+            raise _too_much(f"chunks of more than {CHUNK_BYTES} bytes together")
+        self.chunks.append(msgspec.Raw(value))
+
+    def add_artifact(self, artifact: TaskArtifact) -> None:
+        self._artifact_bytes += len(artifact.content)
+        if len(self.artifacts) == ARTIFACTS_LIMIT:
+            raise _too_much(f"more than {ARTIFACTS_LIMIT} files")
+        if self._artifact_bytes > ARTIFACT_BYTES:
+            raise _too_much(f"files of more than {ARTIFACT_BYTES} bytes together")
+        self.artifacts.append(_update_line(artifact))
+
+
+def _too_much(what: str) -> OutputTooLarge:
+    return OutputTooLarge(
+        f"The task has sent {what}.",
+        hint="Take each piece as it comes: swarm run --stream, with --out DIR for files.",
+    )
 
 
 @final

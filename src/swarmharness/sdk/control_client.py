@@ -7,8 +7,10 @@ refusal of the node is raised here as the `SwarmError` that the node raised.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, TypeVar, final
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -18,10 +20,11 @@ import swarmharness.network.errors
 import swarmharness.node.errors
 import swarmharness.skills.errors
 import swarmharness.tasks.errors  # noqa: F401
-from swarmharness.kernel.errors import ErrorRecord, InternalError, SwarmError, from_record
+from swarmharness.kernel.errors import ErrorRecord, SwarmError, from_record
 from swarmharness.node.api import NodeStatus, SkillStatus
 from swarmharness.node.home import Home
-from swarmharness.sdk.errors import NodeUnresponsive, NoNode
+from swarmharness.sdk.answers import UNREADABLE, Problem, read_answer, read_update, read_whole
+from swarmharness.sdk.errors import NodeBusy, NodeUnresponsive, NoNode
 from swarmharness.tasks.task import DEFAULT_DEADLINE_MS
 
 T = TypeVar("T")
@@ -95,7 +98,7 @@ class ControlClient:
 
     async def describe(self, skill: str) -> dict[str, Any]:
         """Schemas and words of one skill."""
-        return await self._get(f"/api/v1/skills/{skill}", dict[str, Any])
+        return await self._get(f"/api/v1/skills/{quote(skill, safe='')}", dict[str, Any])
 
     async def name_peer(self, address: str) -> None:
         """Connect with this peer from now on."""
@@ -118,8 +121,7 @@ class ControlClient:
         body = _run_body(skill, input_json, on, deadline_ms, retry=retry)
         patience = _patience(deadline_ms / 1000 + ANSWER_S)
         answer = await self._post("/api/v1/tasks", body, patience=patience)
-        completed: dict[str, Any] = msgspec.json.decode(answer, type=dict[str, Any])
-        return completed
+        return read_whole(answer)
 
     async def stream(
         self,
@@ -142,11 +144,11 @@ class ControlClient:
                 timeout=timeout,
             ) as response:
                 if response.is_error:
-                    raise _refusal(await response.aread())
+                    raise _refusal(response.status_code, await response.aread())
                 async for line in _lines(response.aiter_bytes()):
-                    update: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
+                    update = read_update(line)
                     if update["type"] == "error":
-                        raise _refusal(line)
+                        raise _refusal(response.status_code, line)
                     yield update
         except httpx.HTTPError as error:
             raise self._unresponsive(error) from error
@@ -157,8 +159,8 @@ class ControlClient:
         except httpx.HTTPError as error:
             raise self._unresponsive(error) from error
         if response.is_error:
-            raise _refusal(response.content)
-        return msgspec.json.decode(response.content, type=kind)
+            raise _refusal(response.status_code, response.content)
+        return read_answer(response.content, kind)
 
     async def _post(
         self, path: str, body: dict[str, Any], *, patience: httpx.Timeout | None = None
@@ -173,7 +175,7 @@ class ControlClient:
         except httpx.HTTPError as error:
             raise self._unresponsive(error) from error
         if response.is_error:
-            raise _refusal(response.content)
+            raise _refusal(response.status_code, response.content)
         return response.content
 
     def _unresponsive(self, error: httpx.HTTPError) -> SwarmError:
@@ -210,16 +212,12 @@ async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         begun.append(rest)
 
 
-def _refusal(content: bytes) -> SwarmError:
+def _refusal(status: int, content: bytes) -> SwarmError:
     try:
-        problem = msgspec.json.decode(content, type=dict[str, Any])
-        record = ErrorRecord(
-            problem["code"],
-            problem["blame"],
-            problem["detail"],
-            problem["hint"],
-            problem["data"],
-        )
-    except (msgspec.DecodeError, KeyError):
-        return InternalError(f"The node answered with no problem record: {content[:100]!r}")
+        problem = msgspec.json.decode(content, type=Problem)
+    except UNREADABLE:
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:  # said by the server, before our own routes
+            return NodeBusy("The node answers as many requests as it may at a time.")
+        return NodeUnresponsive(f"The node answered {status} and gave no reason.")
+    record = ErrorRecord(problem.code, problem.blame, problem.detail, problem.hint, problem.data)
     return from_record(record, remote=False)

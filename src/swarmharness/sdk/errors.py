@@ -21,3 +21,14 @@ class NodeUnresponsive(SwarmError):
     blame = Blame.WORLD
     hint = "`swarm status` tells whether it runs; its log is run/node.log in its home."
     exit_code = ExitCode.NO_NODE
+
+
+class NodeBusy(SwarmError):
+    """The node answers as many requests as it may at a time."""
+
+    code = "surfaces.node_busy"
+    blame = Blame.WORLD
+    hint = "Try again in a moment, with fewer commands at a time."
+    later = True
+    http_status = 503
+    exit_code = ExitCode.REFUSED
