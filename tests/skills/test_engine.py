@@ -20,6 +20,7 @@ from swarmharness.skills.call import (
     CallEvent,
     Chunk,
     Finished,
+    Meters,
     Progress,
     Started,
 )
@@ -706,3 +707,69 @@ async def test_a_spare_takes_over_from_a_sandbox_that_was_killed(tmp_path: Path)
 def test_the_fault_table_has_every_error_of_a_handler() -> None:
     kinds: set[Callable[..., SwarmError]] = {kind for _, _, kind, _ in FAULTS.values()}
     assert kinds == {HandlerFailed, BadOutput, InvalidInput, ResourceExceeded}
+
+
+# Whoever is root wipes anything, so the import makes the zygote say that it could not.
+UNCLEAN = """
+import sys, time
+directories = sys.modules["_swarm_guest.zygote"].CallDirectory
+wipe = directories.wipe
+directories.wipe = lambda self: wipe(self) and self.path.name == "rehearsal"
+def handle(input):
+    while time.process_time() < 0.2:
+        pass
+    return Output(text="done")
+"""
+
+
+async def test_a_call_that_costs_its_sandbox_is_metered_all_the_same(tmp_path: Path) -> None:
+    folder = write_skill(tmp_path / "messy", UNCLEAN)
+    async with executor_of(runnable(folder)) as executor:
+        finished = (await events_of(executor, call_of("messy")))[-1]
+        assert isinstance(finished, Finished)
+        assert finished.meters.cpu_ms >= 150
+
+
+UNREAPED = """
+import os, signal, time
+async def handle(input):
+    if input.text == "big":
+        held = bytearray(96 << 20)
+        time.sleep(0.3)
+        return Output(text=str(len(held)))
+    if input.text == "small":
+        return Output(text="")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    if os.fork() == 0:
+        while time.process_time() < 0.6:
+            pass
+        os._exit(0)
+    try:
+        os.wait()
+    except ChildProcessError:
+        pass
+    return Output(text="")
+"""
+
+
+async def meters_of(executor: SandboxExecutor, text: str) -> Meters:
+    content = json.dumps({"text": text}).encode()
+    finished = (await events_of(executor, call_of("unreaped", content)))[-1]
+    assert isinstance(finished, Finished)
+    return finished.meters
+
+
+@pytest.mark.parametrize("isolation", WARM_MODES)
+async def test_the_most_memory_is_that_of_the_call(tmp_path: Path, isolation: Isolation) -> None:
+    folder = write_skill(tmp_path / "unreaped", UNREAPED)
+    async with executor_of(runnable(folder, isolation=isolation)) as executor:
+        assert (await meters_of(executor, "big")).max_rss_kib > 96 * 1024
+        assert (await meters_of(executor, "small")).max_rss_kib < 96 * 1024
+
+
+async def test_the_time_of_children_that_nobody_waits_for_is_seen_by_the_watchdog(
+    tmp_path: Path,
+) -> None:
+    folder = write_skill(tmp_path / "unreaped", UNREAPED)
+    async with executor_of(runnable(folder)) as executor:
+        assert (await meters_of(executor, "fork")).cpu_ms >= 200

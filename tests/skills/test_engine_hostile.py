@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,16 +169,43 @@ async def test_a_cancelled_call_is_closed_then_killed_then_its_sandbox() -> None
         call.socket.close()
 
 
-async def test_a_sandbox_that_dies_mid_call_is_lost_with_its_last_words() -> None:
+async def test_only_the_owners_log_hears_the_last_words(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     async with engine(skill()) as (executor, launcher):
         task = start_call(executor)
         guest = await launcher.next_ready()
-        guest.words = "Fatal: out of luck\n"
+        guest.words = "an earlier caller's secret\n\x1b[31mFatal: out of luck\n"
         call = await guest.take_call()
         call.socket.close()
         guest.control.close()
-        with pytest.raises(SandboxLost, match="out of luck"):
+        with pytest.raises(SandboxLost) as caught:
             await task
+        assert "secret" not in caught.value.sentence
+        assert "luck" not in caught.value.sentence
+    (record,) = [record for record in caplog.records if "luck" in record.getMessage()]
+    assert record.getMessage().isprintable()
+
+
+async def test_a_failed_start_gives_its_last_words_to_the_log_or_to_who_describes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with engine(skill()) as (executor, launcher):
+        sentences: list[str] = []
+        for kind in ("call", "describe"):
+            start: asyncio.Future[Any] = asyncio.ensure_future(
+                start_call(executor) if kind == "call" else executor.describe(skill())
+            )
+            guest = await launcher.guests.get()
+            guest.words = f"Fatal: \x1b[31mout of luck in {kind}\n"
+            guest.say(t="booted")
+            guest.control.shutdown(socket.SHUT_WR)
+            with pytest.raises(SkillBroken) as caught:
+                await start
+            sentences.append(caught.value.sentence)
+    assert "luck" not in sentences[0]
+    assert "\\x1b[31mout of luck in call" in caplog.text
+    assert "\\x1b[31mout of luck in describe" in sentences[1]
 
 
 async def test_a_guest_that_fails_to_boot_or_to_import() -> None:

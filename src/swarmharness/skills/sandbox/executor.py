@@ -14,12 +14,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Final, final
 
+from swarmharness.kernel.printable import printable_line
 from swarmharness.skills.call import CallerClass, CallEvent, SkillCall
 from swarmharness.skills.egress_log import EgressLog
 from swarmharness.skills.errors import (
     HandlerFailed,
     InputTooLarge,
     Overloaded,
+    SandboxLost,
     SkillBroken,
     UnknownSkill,
 )
@@ -114,9 +116,10 @@ class SandboxExecutor:
             await session.open()
             while (event := await session.next_event()) is not None:
                 yield event
-        except HandlerFailed:
-            # The caller hears class and message; only the owner of this node sees the traceback.
-            _log.info("%s failed:\n%s", skill.name, lease.sandbox.last_words()[-TRACEBACK_CHARS:])
+        except (HandlerFailed, SandboxLost) as error:
+            # Only the owner of this node sees what was written: other callers' words are among it.
+            words = printable_line(lease.sandbox.last_words()[-TRACEBACK_CHARS:])
+            _log.info("%s: %s %s", skill.name, error.code, words)
             raise
         finally:
             session.close()

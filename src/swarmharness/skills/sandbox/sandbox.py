@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, Protocol, assert_never, final
 
 from swarmharness.kernel.errors import SwarmError
+from swarmharness.kernel.printable import printable_line
 from swarmharness.skills.call import CallerClass
 from swarmharness.skills.errors import (
     ResourceExceeded,
@@ -50,6 +51,7 @@ from swarmharness.skills.sandbox.watchdog import Breach, TreeMeter, Watchdog
 BOOT_SECONDS: Final = 5.0  # measured 0.1 s cold
 IMPORT_SECONDS: Final = 30.0  # scientific packages take seconds on a loaded machine
 STEP_SECONDS: Final = 0.2  # for `finally` blocks to run, then for a kill to be confirmed
+WORDS: Final = 300  # characters of the last line that a dying guest wrote; a sentence, no page
 _RECEIVE_BYTES: Final = 64 * 1024
 
 _log = logging.getLogger(__name__)
@@ -182,7 +184,7 @@ class Sandbox:
         )
 
     def last_words(self) -> str:
-        """What the guest wrote to its standard error, at most 64 KiB."""
+        """What the guest wrote to its standard error, at most 64 KiB; never for a caller."""
         return self._process.stderr_tail() if self._process is not None else ""
 
     async def start(self, launch: Launcher) -> None:
@@ -215,7 +217,7 @@ class Sandbox:
         """Takes a place; `done` or the sandbox's death resolves the future."""
         assert self.has_place
         self.served += 1
-        if not self._calls and self._tree is not None:
+        if self.calls_running == 0 and self._tree is not None:
             self._tree.reset_max()
         place = _Place(self._loop.create_future())
         self._calls[call_id] = place
@@ -364,10 +366,15 @@ class Sandbox:
         return frame
 
     async def _dying_words(self) -> str:
+        """The last line that it wrote: for the owner, who asked for the description or the log."""
         self.destroy()
         await self._is_gone.wait()
         lines = self.last_words().strip().splitlines()
-        return lines[-1].rstrip(".") if lines else "it gave no reason"
+        last = printable_line(lines[-1][-WORDS:]).rstrip(".") if lines else "it gave no reason"
+        if self.mode is BootMode.DESCRIBE:
+            return last
+        _log.info("A sandbox of %s did not start: %s.", self.skill.name, last)
+        return "the reason is in the node's log"
 
     def _on_control(self) -> None:
         assert self._control is not None

@@ -41,7 +41,6 @@ SETTLE_SECONDS: Final = 2.0  # for an honest child to end and its files to be wi
 _CLOCK_GRAIN_SECONDS: Final = 0.01  # two clocks that alternate must not make the timer spin
 _RECEIVE_BYTES: Final = 64 * 1024
 _SIGXCPU: Final = 24
-_WORDS: Final = 200  # characters of the last line that a dying handler wrote
 
 _numbers = itertools.count(1)
 
@@ -202,14 +201,10 @@ class Session:
         if not ending.is_known:
             await self._sandbox.wait_gone()
             return self._sandbox.cause_of_death or SandboxLost(
-                f"The sandbox ended before the handler did{self._last_line()}."
+                "The sandbox ended before the handler did."
             )
         how = f"by signal {ending.signal}" if ending.signal else f"with status {ending.status}"
-        return SandboxLost(f"The handler's process ended {how}{self._last_line()}.")
-
-    def _last_line(self) -> str:
-        lines = self._sandbox.last_words().strip().splitlines()
-        return f" ({lines[-1][:_WORDS]})" if lines else ""
+        return SandboxLost(f"The handler's process ended {how}.")
 
     def _switch_clock(self, *, to_consumer: bool) -> None:
         now = self._loop.time()
