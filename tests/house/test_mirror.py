@@ -14,6 +14,7 @@ COVERED_BY = {
     "contracts/test_transport_memory.py": "network/transport/seam",
     "house/test_imports.py": "app/main",
     "http/test_control.py": "http/problem node/api",
+    "kernel/test_errors.py": "kernel/remote_data",
     "network/test_inbox.py": "network/transport/bell",
     "network/test_memory_transport.py": (
         "network/transport/memory_connection network/transport/memory_stream"
@@ -25,7 +26,7 @@ COVERED_BY = {
     "network/test_rpc_frames.py": "network/rpc/assembly network/rpc/messages",
     "network/test_rpc_heartbeat.py": "network/rpc/rtt",
     "network/test_rpc_mux.py": (
-        "network/rpc/call_budget network/rpc/calls network/rpc/calls_in network/rpc/calls_out"
+        "network/rpc/calls network/rpc/calls_in network/rpc/calls_out"
         " network/rpc/events network/rpc/limits"
     ),
     "network/test_tls_attacks.py": "network/transport/tls_channel network/transport/tls_handshake",
@@ -34,7 +35,7 @@ COVERED_BY = {
         " network/transport/tls_limits network/transport/tls_stream"
     ),
     "node/test_submission.py": (
-        "node/content node/offering node/workplace skills/messages"
+        "node/attempt_intake node/content node/workplace skills/messages"
         " skills/served tasks/messages tasks/update"
     ),
     "processes/test_bad_skills.py": "app/task_commands",
