@@ -272,11 +272,9 @@ async def test_a_wrong_node_is_refused():
     [
         ("GET", "/"),
         ("GET", "/api/v2/status"),
-        ("DELETE", "/api/v1/status"),
-        ("GET", "/api/v1/tasks"),
     ],
 )
-async def test_unknown_paths_and_methods_are_problems(method: str, path: str):
+async def test_unknown_paths_are_problems(method: str, path: str):
     response = await ask(FakeNode(), method, path)
     assert problem_of(response)["code"] == "surfaces.path_unknown"
     assert path in problem_of(response)["detail"]
@@ -382,3 +380,16 @@ def test_each_error_has_a_title() -> None:
         error: SwarmError = kind("A sentence.")
         assert problem(error)["title"]
         assert 400 <= error.http_status < 600
+
+
+async def test_a_wrong_method_is_told_with_the_right_ones():
+    response = await ask(FakeNode(), "DELETE", "/api/v1/tasks")
+    assert problem_of(response)["code"] == "surfaces.method_not_allowed"
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/status/", "/api/v1/tasks/", "/api/v1", "/"])
+async def test_a_wrong_path_is_not_redirected(path: str):
+    response = await ask(FakeNode(), "GET", path)
+    assert problem_of(response)["code"] == "surfaces.path_unknown"
+    assert response.status_code == 404

@@ -19,17 +19,18 @@ import base64
 import logging
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Any, TypeVar, final
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from swarmharness.http.errors import NoSuchPath, RequestMalformed
+from swarmharness.http.errors import NoSuchMethod, NoSuchPath, RequestMalformed
 from swarmharness.http.problem import problem, problem_response
 from swarmharness.kernel.errors import InternalError, SwarmError
 from swarmharness.kernel.ids import NodeId, node_id_short, node_id_text
@@ -81,7 +82,7 @@ class PeerBody(msgspec.Struct, forbid_unknown_fields=True):
 def control_app(node: NodeApi) -> Starlette:
     """The routes, without the gate."""
     routes = _Routes(node)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/healthz", routes.health),
             Route("/readyz", routes.health),
@@ -98,6 +99,8 @@ def control_app(node: NodeApi) -> Starlette:
             Exception: _answer_fault,
         },
     )
+    app.router.redirect_slashes = False  # a client that misspells a path should be told so
+    return app
 
 
 @final
@@ -150,6 +153,8 @@ async def _body(request: Request, kind: type[T]) -> T:
         return msgspec.json.decode(await request.body(), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestMalformed(f"The body is not a valid request: {error}") from None
+    except ClientDisconnect:
+        raise RequestMalformed("The connection ended before the body did.") from None
 
 
 async def _until_left(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
@@ -306,6 +311,10 @@ async def _answer_refusal(_request: Request, error: SwarmError) -> Response:
 
 async def _answer_unknown(request: Request, error: HTTPException) -> Response:
     sentence = f"{request.method} {request.url.path}: {error.detail}."
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response = problem_response(NoSuchMethod(sentence))
+        response.headers.update(error.headers or {})
+        return response
     return problem_response(NoSuchPath(sentence))
 
 

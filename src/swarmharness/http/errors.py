@@ -65,10 +65,20 @@ class RequestMalformed(SwarmError):
 
 
 class NoSuchPath(SwarmError):
-    """The control API has no such path or method."""
+    """The control API has no such path."""
 
     code = "surfaces.path_unknown"
     blame = Blame.CALLER
     hint = "The paths begin with /api/v1/; the client may be newer than the node."
     http_status = 404
+    exit_code = ExitCode.USAGE
+
+
+class NoSuchMethod(SwarmError):
+    """The path is there, but takes other methods."""
+
+    code = "surfaces.method_not_allowed"
+    blame = Blame.CALLER
+    hint = "The Allow header names the methods that this path takes."
+    http_status = 405
     exit_code = ExitCode.USAGE

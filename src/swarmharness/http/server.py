@@ -24,6 +24,7 @@ import msgspec
 import uvicorn
 
 from swarmharness import __version__
+from swarmharness.http.connection import ControlConnection
 from swarmharness.http.control import control_app
 from swarmharness.http.gate import Gate
 from swarmharness.kernel.ids import node_id_text
@@ -33,7 +34,7 @@ from swarmharness.node.node import Node
 
 PREFERRED_PORT = 8642
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel's own limit is 108 with the closing zero
-CONNECTIONS_LIMIT = 256  # concurrent requests; more are answered 503 by the server
+CONNECTIONS_LIMIT = 256  # concurrent requests of one listener; more are answered 503 by the server
 STOP_S = 5.0  # what open requests get at the end
 
 
@@ -54,7 +55,8 @@ class ControlServer:
         self._home = node.home
         self._node = node
         self._socket_path = socket_path(node.home)
-        self._serving: asyncio.Task[None] | None = None
+        self._servers: list[_Server] = []
+        self._serving: list[asyncio.Task[None]] = []
         self.url = ""
 
     async def start(self) -> None:
@@ -71,31 +73,22 @@ class ControlServer:
         loopback = _bind_loopback()
         port = loopback.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        config = uvicorn.Config(
-            Gate(control_app(self._node), port=port, token=token),
-            log_config=None,
-            access_log=False,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            server_header=False,
-            date_header=False,
-            limit_concurrency=CONNECTIONS_LIMIT,
-            timeout_graceful_shutdown=int(STOP_S),
-        )
-        self._server = _Server(config)
+        app = Gate(control_app(self._node), port=port, token=token)
+        # Each listener has limits of its own: strangers who fill the port's leave the owner's be.
         for listening in (local, loopback):
             listening.listen(128)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[local, loopback]))
+            server = _Server(_config(app))
+            self._servers.append(server)
+            self._serving.append(asyncio.create_task(server.serve(sockets=[listening])))
         # Both sockets listen already: who connects now is answered once the loop comes to it.
         _write_private(self._home.endpoint, self._endpoint())
 
     async def stop(self) -> None:
         """No request is answered afterwards."""
         self._home.endpoint.unlink(missing_ok=True)
-        if self._serving is not None:
-            self._server.should_exit = True
-            await self._serving
+        for server in self._servers:
+            server.should_exit = True
+        await asyncio.gather(*self._serving)
         self._socket_path.unlink(missing_ok=True)
 
     def _endpoint(self) -> bytes:
@@ -109,6 +102,21 @@ class ControlServer:
                 "version": __version__,
             }
         )
+
+
+def _config(app: Gate) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        http=ControlConnection,
+        ws="none",
+        lifespan="off",
+        server_header=False,
+        date_header=False,
+        limit_concurrency=CONNECTIONS_LIMIT,
+        timeout_graceful_shutdown=int(STOP_S),
+    )
 
 
 def socket_path(home: Home) -> Path:
