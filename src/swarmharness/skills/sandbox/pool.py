@@ -93,14 +93,6 @@ class Pool:
         self._is_empty.set()
 
     @property
-    def sandboxes(self) -> int:
-        return len(self._sandboxes)
-
-    @property
-    def waiting(self) -> int:
-        return len(self._line)
-
-    @property
     def running(self) -> int:
         return sum(sandbox.calls_running for sandbox in self._sandboxes)
 
