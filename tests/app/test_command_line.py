@@ -75,6 +75,46 @@ def test_the_version_is_told():
     assert swarm("--version") == (0, f"swarmharness {__version__}\n", "")
 
 
+def test_the_version_is_told_to_programs():
+    from swarmharness import __version__
+
+    for arguments in (("--version", "--json"), ("--json", "--version")):
+        assert swarm(*arguments).envelope["data"] == {"version": __version__}
+
+
+def test_a_listening_place_that_is_none_gets_its_own_hint(home: Path):
+    said = swarm("--home", home, "up", "--listen", "foo", "--json")
+    assert said.error["code"] == "surfaces.listen_malformed"
+    assert "HOST:PORT" in said.error["hint"]
+
+
+@pytest.mark.parametrize("arguments", [("id",), ("status",), ("--version",), ("--help",)])
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_full_disk_is_told_in_a_sentence(
+    home: Path, arguments: tuple[str, ...], form: tuple[str, ...]
+):
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "swarmharness.app", "--home", home, *arguments, *form],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    told = ended.stderr.decode()
+    assert "Traceback" not in told
+    assert "Exception ignored" not in told
+    if (arguments, form) == (("status",), ()):
+        assert ended.returncode == 3
+    else:
+        assert (ended.returncode, told.count("No space left")) == (1, 1)
+
+
+def test_a_log_that_cannot_be_written_is_told(home: Path):
+    (home / "run" / "node.log").mkdir(parents=True)
+    said = swarm("--home", home, "up", "--detach", "--json")
+    assert (said.code, said.error["code"]) == (1, "node.home_unusable")
+
+
 def test_nothing_asked_is_usage():
     said = swarm()
     assert said.code == 2
@@ -93,6 +133,9 @@ def test_nothing_asked_is_usage():
         ("up", "--listen", "nonsense"),
         ("up", "--peer", "127.0.0.1:1"),
         ("demo", "--tasks", "1"),
+        ("skills", "\udcff"),
+        ("run", "\udcff"),
+        ("--home", "", "status"),
     ],
 )
 def test_a_wrong_command_line_is_refused_for_people_and_programs(

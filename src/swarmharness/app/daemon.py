@@ -25,7 +25,7 @@ from swarmharness.http.server import ControlServer
 from swarmharness.kernel.errors import ErrorRecord, from_record
 from swarmharness.kernel.printable import printable
 from swarmharness.node.config import NodeConfig
-from swarmharness.node.errors import StartFailed
+from swarmharness.node.errors import HomeUnusable, StartFailed
 from swarmharness.node.home import Home
 from swarmharness.node.node import DRAIN_MS, Node
 from swarmharness.sdk.errors import NodeUnresponsive
@@ -134,7 +134,8 @@ async def _announce(node: Node) -> None:
         say(f"  address  {address}")
     say(f"  {status.sandbox}")
     refused = f", {status.skills_refused} refused (see `swarm skills`)"
-    say(f"  {status.skills_serving} skills{refused if status.skills_refused else ''}")
+    noun = "skill" if status.skills_serving == 1 else "skills"
+    say(f"  {status.skills_serving} {noun}{refused if status.skills_refused else ''}")
     connected = sum(peer.state == "connected" for peer in status.peers)
     if status.peers:
         say(f"  {connected} of {len(status.peers)} peers connected")
@@ -150,7 +151,11 @@ def run_detached(home: Home) -> int:
     arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
     if not SESSION.is_json:
         arguments.append("--json")
-    with home.log.open("ab") as log:
+    try:
+        log = home.log.open("ab")
+    except OSError as error:
+        raise HomeUnusable(f"{home.log} cannot be written: {error.strerror}.") from error
+    with log:
         child = subprocess.Popen(  # noqa: S603  our own command line
             [sys.executable, "-m", "swarmharness.app", *arguments],
             stdin=subprocess.DEVNULL,

@@ -40,3 +40,20 @@ class FileNotKept(SwarmError):
     code = "surfaces.file_not_kept"
     blame = Blame.CALLER
     hint = "Name another directory with --out, and run the skill again."
+
+
+class SystemRefused(SwarmError):
+    """The operating system refused what the command needs, such as space on the disk."""
+
+    code = "surfaces.system_refused"
+    blame = Blame.CALLER
+    hint = "Is there space on the disk, and may this user read and write there?"
+
+
+class ListenMalformed(SwarmError):
+    """--listen is not HOST:PORT."""
+
+    code = "surfaces.listen_malformed"
+    blame = Blame.CALLER
+    hint = "Write --listen HOST:PORT, such as 0.0.0.0:4711; port 0 takes a free one."
+    exit_code = ExitCode.USAGE

@@ -8,10 +8,13 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from swarmharness.app.errors import ListenMalformed
 from swarmharness.app.flags import JsonFlag, ListenFlag, PeerFlag, SkillsFlag
 from swarmharness.app.session import SESSION, say, show, show_line
 from swarmharness.kernel.errors import ExitCode
 from swarmharness.kernel.ids import node_id_short, node_id_text
+from swarmharness.network.address import parse_host_port
+from swarmharness.network.errors import BadAddress
 from swarmharness.node.api import NodeStatus, SkillStatus
 
 NAME_WIDTH = 32  # columns for names in a table; longer ones push their line aside
@@ -68,6 +71,11 @@ def up(
     from swarmharness.node.config import merge, read_config
 
     home = SESSION.home
+    if listen is not None:
+        try:
+            parse_host_port(listen)
+        except BadAddress as error:
+            raise ListenMalformed(error.sentence) from None
     config = merge(
         read_config(home.config),
         listen=listen,
@@ -171,7 +179,8 @@ def _print_status(found: NodeStatus) -> None:
     for peer in found.peers:
         rtt = "" if peer.rtt_ms is None else f" · {peer.rtt_ms:.1f} ms"
         problem = f" · {peer.problem}" if peer.problem else ""
-        show_line(f"peer      {peer.short_id} {peer.state} · {peer.skills} skills{rtt}{problem}")
+        noun = "skill" if peer.skills == 1 else "skills"
+        show_line(f"peer      {peer.short_id} {peer.state} · {peer.skills} {noun}{rtt}{problem}")
     for problem in found.problems:
         show_line(f"problem   {problem}")
     for warning in found.warnings:
