@@ -27,3 +27,11 @@ class TasksLost(SwarmError):
     code = "surfaces.demo_tasks_lost"
     blame = Blame.SELF
     hint = "This is a bug: a killed node must not cost a task."
+
+
+class NothingSurvived(SwarmError):
+    """Every task was done, but none had to survive the death of a node: nothing was shown."""
+
+    code = "surfaces.demo_proved_nothing"
+    blame = Blame.WORLD
+    hint = "Run the demo again, with more --tasks: then a node is at work when it is killed."

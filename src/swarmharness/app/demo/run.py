@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, final
 import msgspec
 
 from swarmharness.app.demo.cluster import Cluster, NodeProcess
-from swarmharness.app.demo.errors import TasksLost
+from swarmharness.app.demo.errors import NothingSurvived, TasksLost
 from swarmharness.app.demo.scoreboard import Scoreboard
 from swarmharness.app.demo.workload import Job, examples_directory, make_workload
 from swarmharness.app.session import SESSION, say
@@ -55,7 +55,7 @@ class _Stage(NamedTuple):
 
 
 async def run_demo(tasks: int) -> Report:
-    """Raises `TasksLost` when a task was not completed."""
+    """Raises `TasksLost` when a task was not completed, `NothingSurvived` when none was moved."""
     began = time.monotonic()
     examples = examples_directory()
     jobs = make_workload(examples, tasks)
@@ -71,6 +71,10 @@ async def run_demo(tasks: int) -> Report:
             f" tasks were lost: {lost}",
             data=msgspec.structs.asdict(report),
         )
+    if stage.board.killed is None:
+        raise NothingSurvived("No node was at work when one was to be killed.")
+    if report.failovers == stage.board.failovers_before_kill:
+        raise NothingSurvived(f"Node {report.killed_node} was killed, and no task had to move.")
     return report
 
 
@@ -114,6 +118,8 @@ def _kill_busiest(stage: _Stage) -> None:
     if board.working[victim.status.short_id] > 0:
         victim.kill()
         board.killed = victim.status.short_id
+        board.failovers_before_kill = board.failovers
+        board.milestone(f"node {board.killed} is killed at work")
 
 
 async def _send(node: ControlClient, job: Job, board: Scoreboard) -> None:
@@ -166,6 +172,8 @@ async def _shown(board: Scoreboard) -> AsyncIterator[None]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
+        board.milestone = say
+        board.milestone(f"sending {board.total} tasks")
         yield
         console.print(board.render())
         return

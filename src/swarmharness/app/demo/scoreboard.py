@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 BAR_WIDTH = 48  # characters
+QUARTERS = 4  # milestones on the way
+
+
+def _unsaid(_milestone: str) -> None:
+    """A live table shows it already."""
 
 
 @final
@@ -25,6 +31,8 @@ class Scoreboard:
         self.by_skill: Counter[str] = Counter()
         self.killed: str | None = None
         self.failovers = 0
+        self.failovers_before_kill = 0
+        self.milestone: Callable[[str], None] = _unsaid
         self.failed: list[str] = []
         self.latencies_ms: list[float] = []
 
@@ -44,6 +52,8 @@ class Scoreboard:
         self.by_skill[skill] += 1
         self.failovers += completed["failures"]
         self.latencies_ms.append(latency_ms)
+        if self.completed * QUARTERS // self.total > (self.completed - 1) * QUARTERS // self.total:
+            self.milestone(f"{self.completed} of {self.total} tasks · {self.failovers} failovers")
 
     def percentile_ms(self, percent: float) -> float:
         """Nearest rank; 0 before the first task is done."""
