@@ -28,8 +28,8 @@ EIGHT_CHILDREN = {
 }
 MANY_FILES = {
     "flood": (
-        "for n in range(3000): os.close(os.open(f'{call_dir}/left{n}', os.O_CREAT | os.O_WRONLY))\n"
-        "result = len(os.listdir(call_dir)) >= 3000"
+        "for n in range(600): os.close(os.open(f'{call_dir}/left{n}', os.O_CREAT | os.O_WRONLY))\n"
+        "result = len(os.listdir(call_dir)) >= 600"
     )
 }
 FIND_FILES = {
