@@ -57,7 +57,7 @@ async def test_eight_children_share_one_limit_of_memory(tier: Tier, isolation: I
             assert served == {"found": "done: 0"}, "the next call is served"
 
 
-@pytest.mark.parametrize("isolation", list(Isolation))
+@pytest.mark.parametrize("isolation", [Isolation.FORK, Isolation.WORKER])
 @pytest.mark.parametrize("tier", TIERS)
 async def test_a_flood_of_files_is_gone_before_the_next_call(
     tier: Tier, isolation: Isolation
