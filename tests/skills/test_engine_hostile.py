@@ -325,14 +325,22 @@ def handle(input):
 
 
 async def test_a_worker_that_keeps_a_calls_processes_is_ended_when_idle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    told = asyncio.Event()
+
+    def hear(record: logging.LogRecord) -> bool:
+        if "left over from a call" in record.getMessage():
+            told.set()
+        return True
+
+    logger = logging.getLogger("swarmharness.skills.sandbox.sandbox")
+    monkeypatch.setattr(logger, "filters", [hear])
     monkeypatch.setattr(watchdog_module, "IDLE_WATCH_SECONDS", 0.01)
     leaver = runnable(write_skill(tmp_path / "leaver", LEAVING_CALL), isolation=Isolation.WORKER)
     async with executor_of(leaver) as executor:
         assert isinstance((await events_of(executor, call_of("leaver")))[-1], Finished)
-        while "left over from a call" not in caplog.text:
-            await asyncio.sleep(0.01)
+        await told.wait()
         # The next call gets a new worker.
         assert isinstance((await events_of(executor, call_of("leaver")))[-1], Finished)
 

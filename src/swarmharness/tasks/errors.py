@@ -19,7 +19,7 @@ class AttemptsExhausted(SwarmError):
 
     code = "tasks.attempts_exhausted"
     blame = Blame.WORLD
-    hint = "`data.attempts` says why each node failed; try again, or add nodes."
+    hint = "Each node's reason is given with its attempt; try again, or add nodes."
     http_status = 502
 
 

@@ -297,18 +297,15 @@ class _Start:
 
 async def _learn_init(process: SandboxProcess, info: int) -> None:
     """Bubblewrap names its namespace's init as soon as it exists."""
+    reading = asyncio.ensure_future(_read_named_init(info))
     try:
-        async with asyncio.timeout(START_SECONDS):
-            text = await _read_info(info)
-    except TimeoutError:
-        text = b""
-    except BaseException:
+        pid = await asyncio.shield(reading)
+    except asyncio.CancelledError:
+        # Killing the outer process alone would leave the init it is about to name without a parent.
+        if (pid := await reading) != 0:
+            process.adopt_init(pid)
         await process.kill()
         raise
-    try:
-        pid = int(json.loads(text)["child-pid"])
-    except (ValueError, KeyError, TypeError):
-        pid = 0
     if pid == 0:
         await process.kill()
         words = process.stderr_tail().strip().splitlines()
@@ -317,6 +314,16 @@ async def _learn_init(process: SandboxProcess, info: int) -> None:
             hint="`swarm status` tells which protection this machine lacks and what to install.",
         )
     process.adopt_init(pid)
+
+
+async def _read_named_init(info: int) -> int:
+    """0 if nothing, or nothing understandable, was said in time."""
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            text = await _read_info(info)
+        return int(json.loads(text)["child-pid"])
+    except (TimeoutError, ValueError, KeyError, TypeError):
+        return 0
 
 
 async def _read_info(descriptor: int) -> bytes:
