@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -37,8 +37,10 @@ from swarmharness.skills.errors import (
     SkillTimeout,
     UnknownSkill,
 )
+from swarmharness.skills.sandbox.boot_plan import BootMode
 from swarmharness.skills.sandbox.executor import SandboxExecutor
 from swarmharness.skills.sandbox.runnable import Isolation
+from swarmharness.skills.sandbox.sandbox import Sandbox
 
 ECHO = """
 async def handle(input: Input) -> Output:
@@ -773,3 +775,23 @@ async def test_the_time_of_children_that_nobody_waits_for_is_seen_by_the_watchdo
     folder = write_skill(tmp_path / "unreaped", UNREAPED)
     async with executor_of(runnable(folder)) as executor:
         assert (await meters_of(executor, "fork")).cpu_ms >= 200
+
+
+async def test_a_sandbox_that_was_ended_before_its_start_opens_nothing(tmp_path: Path) -> None:
+    def never(*_arguments: object, **_named: object) -> NoReturn:
+        pytest.fail("nothing may be started")
+
+    sandbox = Sandbox(
+        runnable(write_skill(tmp_path / "late", "async def handle(input): ...")),
+        BootMode.FORK,
+        CallerClass.PUBLIC,
+        places=1,
+        confined=False,
+        on_change=lambda _sandbox: None,
+        spawn=asyncio.get_running_loop().create_task,
+        serve_network=never,
+    )
+    sandbox.destroy()
+    with pytest.raises(SandboxLost, match="before its start"):
+        await sandbox.start(never)
+    await sandbox.wait_gone()

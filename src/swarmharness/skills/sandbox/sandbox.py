@@ -22,6 +22,7 @@ from swarmharness.kernel.printable import printable_line
 from swarmharness.skills.call import CallerClass
 from swarmharness.skills.errors import (
     ResourceExceeded,
+    SandboxLost,
     SandboxProtocolBroken,
     SandboxUnavailable,
     SkillBroken,
@@ -189,6 +190,9 @@ class Sandbox:
 
     async def start(self, launch: Launcher) -> None:
         """Returns when calls may come; raises why they never can, and then it is gone."""
+        if self._is_buried:
+            # Ended between being planned and this first step: nothing may be opened any more.
+            raise self.cause_of_death or SandboxLost("The sandbox was ended before its start.")
         self._starter = asyncio.current_task()
         try:
             await self._boot(launch)
