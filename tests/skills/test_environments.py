@@ -315,7 +315,7 @@ async def test_a_cancelled_build_leaves_nothing(tmp_path: Path) -> None:
     async with index({}, silent=True) as address:
         environments = cache(tmp_path, Operator(index_url=address))
         building = asyncio.create_task(environments.acquire(["tiny"]))
-        while not list(tmp_path.glob("environments/.temporary-*/work/scratch")):
+        while not list(tmp_path.glob("environments/.temporary-*/*/scratch")):
             await asyncio.sleep(0.01)
         building.cancel()
         with pytest.raises(asyncio.CancelledError):
