@@ -30,6 +30,8 @@ RERUN = (
     *("test_confinement.py", "test_engine.py", "test_executor_contract.py", "test_probe.py"),
 )
 
+LONGEST_S = 900  # ten times what it takes; a hang must end as a failure
+
 
 @pytest.mark.slow
 def test_the_suite_passes_as_an_ordinary_user() -> None:
@@ -94,4 +96,5 @@ def _run_as_ordinary_user(home: Path) -> subprocess.CompletedProcess[str]:
             pass_fds=[stream.fileno()],
             capture_output=True,
             text=True,
+            timeout=LONGEST_S,
         )
