@@ -3,8 +3,9 @@
 Arguments are handed to pytest: `tools/run_tests.py tests/kernel -k ids`. The first run uses the
 environment that this script runs in; each further version gets an environment of its own under
 `.venvs/`, made from the same lock file while the tests of the version before it run. Further
-versions leave out what no Python could change: documents, house rules, the benchmark's table, and
-the repetition of the attacks as another user.
+versions leave out what no Python could change (documents, house rules, the benchmark's table), and
+the repetition of the attacks as another user, which FAILS on 3.12 for a cause not yet found: that
+gap is open and is named at the end of every run.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ ONCE = (
     "tests/house",
     "tests/skills/attacks/test_attacks_as_other_user.py",
 )
+
+GAP = "; attacks as an ordinary user NOT COVERED (known to fail on 3.12)"
 
 
 def find_python(version: str) -> str | None:
@@ -97,7 +100,8 @@ def main() -> int:
                 print(f"\n── Python {version} ──\n{error}", flush=True)
     print()
     for version in SUPPORTED:
-        print(f"Python {version}: {results[version]}")
+        gap = "" if version == own or sys.argv[1:] or version not in environments else GAP
+        print(f"Python {version}: {results[version]}{gap}")
     return int(any(result.startswith("FAILED") for result in results.values()))
 
 
